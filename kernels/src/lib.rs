@@ -1,0 +1,15 @@
+//! The kernels of `dirnet`: slices and sizes in, slices out; no tensor, no tape, no model.
+//!
+//! Conventions, everywhere:
+//! - images are `N C H W`, filters `O C/groups KH KW`, matrices row major;
+//! - arguments come as geometry, inputs, output last;
+//! - outputs are overwritten, never added to, whatever they held before;
+//! - gradients are kernels of their own, ending in `_dx` and `_dw`;
+//! - every length is checked at the door, so that the inside may rely on it;
+//! - the order of a sum depends on the geometry alone, never on threads.
+
+pub mod par;
+
+mod geom;
+
+pub use geom::{Conv, ConvGeom, PoolGeom, ShapeError};

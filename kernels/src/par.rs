@@ -1,0 +1,83 @@
+//! The one file that names rayon: work over disjoint pieces of an output, results in order.
+//!
+//! Nothing here adds floats up. A kernel that sums over pieces asks for their parts with [`map`]
+//! and adds those in order, with pieces cut by geometry and never by the number of threads; so the
+//! same numbers come out at any number of threads, to the bit.
+
+use rayon::prelude::*;
+use std::cell::RefCell;
+
+/// Worker threads that a kernel called from here may use.
+pub fn threads() -> usize {
+    rayon::current_num_threads()
+}
+
+/// Runs `work` with at most `threads` worker threads, itself on one of them.
+///
+/// # Errors
+/// If the operating system refuses to start the threads.
+pub fn with_threads<R: Send>(
+    threads: usize,
+    work: impl FnOnce() -> R + Send,
+) -> Result<R, std::io::Error> {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .map_err(std::io::Error::other)?;
+    Ok(pool.install(work))
+}
+
+/// Calls `f(i, piece)` for each consecutive `size` elements of `out`; the last piece may be short.
+pub fn chunks<T: Send>(out: &mut [T], size: usize, f: impl Fn(usize, &mut [T]) + Sync) {
+    let size = size.max(1);
+    if out.len() <= size || threads() == 1 {
+        out.chunks_mut(size).enumerate().for_each(|(i, piece)| f(i, piece));
+    } else {
+        out.par_chunks_mut(size).enumerate().for_each(|(i, piece)| f(i, piece));
+    }
+}
+
+/// The same over two outputs cut in step: `f(i, piece of a, piece of b)`.
+pub fn chunks2<A: Send, B: Send>(
+    a: &mut [A],
+    size_a: usize,
+    b: &mut [B],
+    size_b: usize,
+    f: impl Fn(usize, &mut [A], &mut [B]) + Sync,
+) {
+    let (size_a, size_b) = (size_a.max(1), size_b.max(1));
+    assert_eq!(a.len().div_ceil(size_a), b.len().div_ceil(size_b), "pieces of two outputs");
+    if a.len() <= size_a || threads() == 1 {
+        let pieces = a.chunks_mut(size_a).zip(b.chunks_mut(size_b));
+        pieces.enumerate().for_each(|(i, (a, b))| f(i, a, b));
+    } else {
+        let pieces = a.par_chunks_mut(size_a).zip(b.par_chunks_mut(size_b));
+        pieces.enumerate().for_each(|(i, (a, b))| f(i, a, b));
+    }
+}
+
+/// `[f(0), f(1), … f(n-1)]`, computed on the worker threads.
+pub fn map<T: Send>(n: usize, f: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    if n <= 1 || threads() == 1 {
+        (0..n).map(f).collect()
+    } else {
+        (0..n).into_par_iter().map(f).collect()
+    }
+}
+
+/// Elements worth handing to another thread at once in a pass over memory.
+pub const GRAIN: usize = 1 << 15;
+
+/// Lends `f` a scratch slice of `len` floats that lives on with the thread; its content is
+/// whatever the last user left.
+pub fn scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
+    thread_local!(static SCRATCH: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) });
+    // Taken out while in use, so that a nested call finds another one.
+    let mut buffer = SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_default();
+    if buffer.len() < len {
+        buffer.resize(len, 0.0);
+    }
+    let result = f(&mut buffer[..len]);
+    SCRATCH.with_borrow_mut(|free| free.push(buffer));
+    result
+}
