@@ -117,7 +117,8 @@ impl ConvGeom {
     /// zero, the channels do not divide into the groups or differ from the filter's, or the filter
     /// is larger than the padded image.
     pub fn try_new(x: &[usize], w: &[usize], how: Conv) -> Result<Self, ShapeError> {
-        let fail = |rule: String| Err(ShapeError(format!("conv2d: {rule}: {x:?} * {w:?}, {how:?}")));
+        let fail =
+            |rule: String| Err(ShapeError(format!("conv2d: {rule}: {x:?} * {w:?}, {how:?}")));
         let (&[n, c, h, width], &[o, cg, kh, kw]) = (x, w) else {
             return fail("images are N C H W and filters O C KH KW".into());
         };
@@ -129,7 +130,10 @@ impl ConvGeom {
             return fail(format!("{groups} groups do not divide {c} and {o} channels"));
         }
         if cg != c / groups {
-            return fail(format!("a filter has {cg} channels, a group of the image {}", c / groups));
+            return fail(format!(
+                "a filter has {cg} channels, a group of the image {}",
+                c / groups
+            ));
         }
         let reach = |k: usize| (k - 1) * dilation + 1;
         if reach(kh) > h + 2 * pad || reach(kw) > width + 2 * pad {
@@ -302,7 +306,8 @@ mod tests {
     fn inside_agrees_with_its_definition() {
         for size in 1..9 {
             for k in 1..4 {
-                for (stride, pad, dilation) in [(1, 0, 1), (1, 1, 1), (2, 1, 1), (2, 2, 2), (3, 1, 2)]
+                for (stride, pad, dilation) in
+                    [(1, 0, 1), (1, 1, 1), (2, 1, 1), (2, 2, 2), (3, 1, 2)]
                 {
                     let how = Conv { stride, pad, dilation, groups: 1 };
                     let Ok(g) = ConvGeom::try_new(&[1, 1, size, size], &[1, 1, k, k], how) else {

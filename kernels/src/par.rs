@@ -61,7 +61,7 @@ pub fn map<T: Send>(n: usize, f: impl Fn(usize) -> T + Sync) -> Vec<T> {
     if n <= 1 || threads() == 1 {
         (0..n).map(f).collect()
     } else {
-        (0..n).into_par_iter().map(f).collect()
+        (0..n).into_par_iter().map(&f).collect()
     }
 }
 
