@@ -9,6 +9,7 @@
 //! - the order of a sum depends on the geometry alone, never on threads.
 
 pub mod par;
+pub mod simd;
 
 mod geom;
 
