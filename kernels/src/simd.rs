@@ -106,7 +106,6 @@ pub fn with_level<R>(level: Level, work: impl FnOnce() -> R) -> R {
 /// }
 /// double(simd::level(), &x, &mut y);
 /// ```
-#[allow(unused_macros)]
 macro_rules! per_level {
     ($($(#[$attribute:meta])* $vis:vis fn $name:ident [$($generics:tt)*]
         ($($arg:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block)*) => {$(
@@ -133,7 +132,6 @@ macro_rules! per_level {
         }
     )*};
 }
-#[allow(unused_imports)]
 pub(crate) use per_level;
 
 #[cfg(test)]
