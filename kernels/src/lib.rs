@@ -8,6 +8,9 @@
 //! - every length is checked at the door, so that the inside may rely on it;
 //! - the order of a sum depends on the geometry alone, never on threads.
 
+pub mod bits;
+#[doc(hidden)]
+pub mod naive_bits;
 pub mod par;
 pub mod simd;
 
