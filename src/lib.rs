@@ -13,6 +13,7 @@ pub mod optim;
 mod params;
 mod spec;
 mod tape;
+pub mod train;
 pub mod tensor;
 pub mod watch;
 
