@@ -12,11 +12,17 @@
 
 mod augment;
 mod batches;
+pub mod cifar;
 mod dataset;
 mod digits;
 mod error;
 mod fashion;
+mod files;
+pub mod folder;
+pub mod idx;
+mod image;
 pub mod npz;
+mod open;
 mod rng;
 
 pub use augment::Augment;
@@ -25,4 +31,6 @@ pub use dataset::{Dataset, Split};
 pub use digits::digits;
 pub use error::Error;
 pub use fashion::fashion_mini;
+pub use image::Image;
+pub use open::{Info, home, list, open};
 pub use rng::Rng;
