@@ -212,7 +212,14 @@ fn split_size(dir: &str) -> (&str, Option<[usize; 2]>) {
     }
 }
 
-fn unknown(name: &str) -> Error {
+/// Whether this is the name of a set that is part of the program.
+#[cfg(feature = "fetch")]
+pub(crate) fn embedded(name: &str) -> bool {
+    KNOWN.iter().any(|known| known.name == name && matches!(known.from, From::Program(_)))
+}
+
+/// The error that says so, with the known name that was probably meant.
+pub(crate) fn unknown(name: &str) -> Error {
     let names = || KNOWN.iter().map(|known| known.name).chain(["npz:FILE", "folder:DIR"]);
     let likeness = |known: &str| strsim::jaro_winkler(&name.to_lowercase(), known);
     let nearest = names().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
