@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod binarize;
+pub mod cli;
 mod error;
 mod files;
 mod gradcheck;

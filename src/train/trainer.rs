@@ -140,6 +140,10 @@ impl Trainer {
     pub fn position(&self) -> (usize, usize) {
         (self.at.epoch, self.at.step)
     }
+    /// Whether all epochs are done.
+    pub fn is_done(&self) -> bool {
+        self.at.epoch >= self.config.epochs
+    }
     /// Mean time of a step, in milliseconds.
     pub fn ms_per_step(&self) -> f64 {
         let steps = self.at.epoch * self.steps() + self.at.step;
@@ -152,7 +156,7 @@ impl Trainer {
     /// If a loss or gradient is not finite: the message names epoch, step, and the first operation
     /// whose value it was. The parameters are then those before that step.
     pub fn run(&mut self, mut tell: impl FnMut(&Self, Event<'_>) -> bool) -> Result<bool, Error> {
-        while self.at.epoch < self.config.epochs {
+        while !self.is_done() {
             let began = Instant::now();
             let before = self.at.epoch_seconds;
             let epoch = self.at.epoch;
@@ -191,7 +195,7 @@ impl Trainer {
             self.at.epoch += 1;
             (self.at.step, self.at.loss_sum, self.at.epoch_seconds) = (0, 0.0, 0.0);
             if !tell(self, Event::Epoch(&done)) {
-                return Ok(self.at.epoch == self.config.epochs);
+                return Ok(self.is_done());
             }
         }
         Ok(true)
