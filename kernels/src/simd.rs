@@ -113,7 +113,7 @@ macro_rules! per_level {
         $vis fn $name<$($generics)*>(level: $crate::simd::Level, $($arg: $type),*) $(-> $result)? {
             fn portable<$($generics)*>($($arg: $type),*) $(-> $result)? {
                 #[allow(dead_code)]
-                const FUSED: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
+                const FUSED: bool = $crate::simd::PORTABLE_FUSED;
                 $body
             }
 
@@ -138,6 +138,9 @@ macro_rules! per_level {
     )*};
 }
 pub(crate) use per_level;
+
+/// Whether every machine of the target has an instruction for [`mul_add`].
+pub(crate) const PORTABLE_FUSED: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
 
 /// `a·b + c`, rounded once if `FUSED`, else twice, as is quick where there is no such instruction.
 #[inline(always)]

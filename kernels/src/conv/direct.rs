@@ -17,8 +17,6 @@ use std::ops::Range;
 const WIDTH: usize = 16;
 /// Lanes of a last block that needs no more.
 const HALF: usize = WIDTH / 2;
-/// Elements of a slab, about, where several images could share it.
-const SLAB: usize = 1 << 16;
 
 /// Whether these kernels know the geometry; `lanes` are the output channels of the pass.
 pub(super) fn suits(g: &ConvGeom, lanes: usize) -> bool {
@@ -27,14 +25,14 @@ pub(super) fn suits(g: &ConvGeom, lanes: usize) -> bool {
 
 pub(super) fn forward(g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32]) {
     let (level, k) = (level(), g.taps());
-    run(&Plan::forward(g, g.c), x, y, |_, block, v| {
+    run(&Plan::forward(g, g.c), x, y, &|_, block, v| {
         block.interleave(level, &w[block.first * k..], k, v);
     });
 }
 
 pub(super) fn dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
     let (level, all) = (level(), g.kh * g.kw);
-    run(&Plan::dx(g), dy, dx, |taps, block, v| {
+    run(&Plan::dx(g), dy, dx, &|taps, block, v| {
         for (o, v) in v.chunks_exact_mut(taps.len() * block.width).enumerate() {
             let filters = &w[(o * g.c + block.first) * all..];
             if taps.len() == all {
@@ -51,79 +49,93 @@ pub(super) fn dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
     });
 }
 
-/// `out` from `source`, with the vectors of one phase and block, `steps` by `block.width`, from
-/// `pack(taps of the phase, block, v)`.
-fn run(
-    plan: &Plan,
-    source: &[f32],
-    out: &mut [f32],
-    pack: impl Fn(&[usize], &Block, &mut [f32]) + Sync,
-) {
+/// Writes the vectors of one phase, whose taps come first, and block, `steps` by `block.width`.
+type Pack<'a> = dyn Fn(&[usize], &Block, &mut [f32]) + Sync + 'a;
+
+/// `out` from `source`, with the filters as `pack` writes them.
+fn run(plan: &Plan, source: &[f32], out: &mut [f32], pack: &Pack<'_>) {
     let level = level();
-    let blocks = Block::all(plan.lanes);
-    let lanes: usize = blocks.iter().map(|block| block.width).sum();
+    let blocks = &Block::all(plan.lanes)[..];
     let steps: usize = plan.phases.iter().map(|phase| phase.steps().len()).sum();
     let pixels = plan.out_h * plan.out_w;
-    scratch(steps * lanes, |v| {
-        chunks(v, steps * WIDTH, |at, mut v| {
-            for phase in plan.phases.iter().filter(|phase| !phase.taps.is_empty()) {
-                let (now, later) = v.split_at_mut(phase.steps().len() * blocks[at].width);
-                pack(&phase.taps, &blocks[at], now);
-                v = later;
-            }
+    let pack = |block: &Block, mut v: &mut [f32]| {
+        for phase in plan.phases.iter().filter(|phase| !phase.taps.is_empty()) {
+            let (now, later) = v.split_at_mut(phase.steps().len() * block.width);
+            pack(&phase.taps, block, now);
+            v = later;
+        }
+    };
+    // Fewer images than threads: these share the blocks of each.
+    let each = if plan.n < threads() { blocks.len().div_ceil(threads()) } else { blocks.len() };
+    if plan.n == 1 && plan.rows == plan.out_h {
+        // A block's filters serve only once, so they are best packed when they are needed.
+        return chunks(out, each * WIDTH * pixels, |at, out| {
+            let blocks = &blocks[at * each..blocks.len().min((at + 1) * each)];
+            scratch(steps * WIDTH, |v| {
+                compute(level, plan, source, blocks, out, |block, product| {
+                    let v = &mut v[..steps * block.width];
+                    pack(block, v);
+                    product(v);
+                });
+            });
         });
+    }
+    let lanes: usize = blocks.iter().map(|block| block.width).sum();
+    scratch(steps * lanes, |v| {
+        chunks(v, steps * WIDTH, |at, v| pack(&blocks[at], v));
+        let packed = |block: &Block, product: &mut dyn FnMut(&[f32])| {
+            product(&v[block.first * steps..][..steps * block.width]);
+        };
         if plan.n >= threads() {
             // Pieces of several chunks, and yet some pieces for each thread.
-            let together = (SLAB / plan.image).clamp(1, plan.images);
-            let images = plan.n.div_ceil(8 * threads()).next_multiple_of(together);
-            chunks(out, images * plan.lanes * pixels, |at, out| {
-                let source = &source[at * images * plan.source()..];
-                compute(level, plan, source, together, &blocks, v, out);
+            let images = plan.n.div_ceil(8 * threads()).next_multiple_of(plan.images);
+            return chunks(out, images * plan.lanes * pixels, |at, out| {
+                let source = &source[at * images * plan.source_len()..];
+                compute(level, plan, source, blocks, out, packed);
             });
-        } else {
-            let each = blocks.len().div_ceil(threads());
-            let sources = source.chunks_exact(plan.source());
-            for (out, source) in out.chunks_exact_mut(plan.lanes * pixels).zip(sources) {
-                chunks(out, each * WIDTH * pixels, |at, out| {
-                    let blocks = &blocks[at * each..blocks.len().min((at + 1) * each)];
-                    compute(level, plan, source, 1, blocks, &v[at * each * steps * WIDTH..], out);
-                });
-            }
+        }
+        let sources = source.chunks_exact(plan.source_len());
+        for (out, source) in out.chunks_exact_mut(plan.lanes * pixels).zip(sources) {
+            chunks(out, each * WIDTH * pixels, |at, out| {
+                let blocks = &blocks[at * each..blocks.len().min((at + 1) * each)];
+                compute(level, plan, source, blocks, out, packed);
+            });
         }
     });
 }
 
-/// Some blocks of lanes of some images, taking so many images `together`.
+/// Some blocks of lanes of some images; `vectors` hands the filters of a block to what it is given.
 fn compute(
     level: Level,
     plan: &Plan,
     source: &[f32],
-    together: usize,
     blocks: &[Block],
-    v: &[f32],
     out: &mut [f32],
+    mut vectors: impl FnMut(&Block, &mut dyn FnMut(&[f32])),
 ) {
     let plane = plan.out_h * plan.out_w;
-    let lanes: usize = blocks.iter().map(|block| block.used).sum();
-    scratch(plan.slab_len(together), |slab| {
+    let image = blocks.iter().map(|block| block.used).sum::<usize>() * plane;
+    scratch(plan.slab_len(), |slab| {
         slab.fill(0.0);
-        scratch(together * plan.rows * plan.out_w * WIDTH, |tile| {
-            for (at, out) in out.chunks_mut(together * lanes * plane).enumerate() {
-                let (images, source) =
-                    (out.len() / (lanes * plane), &source[at * together * plan.source()..]);
+        scratch(plan.chunk_len() * WIDTH, |tile| {
+            for (at, out) in out.chunks_mut(plan.images * image).enumerate() {
+                let source = &source[at * plan.images * plan.source_len()..];
+                let images = out.len() / image;
                 for r in (0..plan.out_h).step_by(plan.rows) {
                     let pixels = plan.rows.min(plan.out_h - r) * plan.out_w;
-                    let slab = plan.slab(level, source, images, r, &mut *slab);
-                    let mut v = v;
+                    plan.fill(level, source, images, r, slab);
                     for block in blocks {
-                        for phase in &plan.phases {
-                            let (now, later) = v.split_at(phase.steps().len() * block.width);
-                            let rows = phase.pixels(images * pixels);
-                            block.product(level, slab, rows, phase.steps(), now, Write::Over, tile);
-                            v = later;
-                        }
+                        vectors(block, &mut |mut v| {
+                            for phase in &plan.phases {
+                                let steps = phase.steps();
+                                let (now, later) = v.split_at(steps.len() * block.width);
+                                let rows = phase.pixels(images * pixels);
+                                block.product(level, slab, rows, steps, now, Write::Over, tile);
+                                v = later;
+                            }
+                        });
                         let tiles = tile.chunks_exact(pixels * block.width);
-                        for (tile, out) in tiles.zip(out.chunks_exact_mut(lanes * plane)) {
+                        for (tile, out) in tiles.zip(out.chunks_exact_mut(image)) {
                             let at = (block.first - blocks[0].first) * plane + r * plan.out_w;
                             block.deinterleave(level, tile, plane, &mut out[at..]);
                         }
@@ -173,13 +185,13 @@ fn filter_sums(
     let taps = g.kh * g.kw;
     let channels = rows.start / taps..(rows.end - 1) / taps + 1;
     let plan = &Plan::forward(g, channels.len());
-    let phase = &plan.phases[0];
+    let [phase] = &plan.phases[..] else { unreachable!("forward sees all taps everywhere") };
+    let table: Vec<u32> = phase.pixels(plan.chunk_len()).iter().map(|pixel| pixel.base).collect();
+    let skipped = channels.start * taps;
+    let tap_rows = phase.tap_rows(rows.start - skipped..rows.end - skipped, plan.plane);
     let plane = g.oh * g.ow;
-    let table: Vec<u32> = phase.pixels(usize::MAX).iter().map(|pixel| pixel.base).collect();
-    let tap_rows = phase
-        .tap_rows(rows.start - channels.start * taps..rows.end - channels.start * taps, plan.plane);
-    sums.fill(0.0);
-    scratch(plan.slab_len(plan.images), |slab| {
+    let mut write = Write::Over;
+    scratch(channels.len() * plan.plane, |slab| {
         slab.fill(0.0);
         scratch(table.len() * WIDTH, |v| {
             for n in (0..g.n).step_by(plan.images) {
@@ -187,19 +199,20 @@ fn filter_sums(
                 for r in (0..g.oh).step_by(plan.rows) {
                     let pixels = plan.rows.min(g.oh - r) * g.ow;
                     let source = &x[(n * g.c + channels.start) * g.h * g.w..];
-                    let slab = plan.slab(level, source, images, r, &mut *slab);
+                    plan.fill(level, source, images, r, slab);
                     let steps = Steps { table: &table[..images * pixels], repeats: 1, advance: 0 };
-                    let mut at = 0;
+                    let mut sums = &mut *sums;
                     for block in blocks {
                         let v = &mut v[..images * pixels * block.width];
                         for (image, v) in v.chunks_exact_mut(pixels * block.width).enumerate() {
                             let dy = &dy[((n + image) * g.o + block.first) * plane + r * g.ow..];
                             block.interleave(level, dy, plane, v);
                         }
-                        let sums = &mut sums[at..][..rows.len() * block.width];
-                        block.product(level, slab, &tap_rows, steps, v, Write::Add, sums);
-                        at += sums.len();
+                        let (now, later) = sums.split_at_mut(rows.len() * block.width);
+                        block.product(level, slab, &tap_rows, steps, v, write, now);
+                        sums = later;
                     }
+                    write = Write::Add;
                 }
             }
         });

@@ -15,7 +15,7 @@
 //! sums, two vectors and one gathered number are 15 of the 16 registers of AVX2. The order of an
 //! output's sum is that of the steps, whatever the tile it falls into.
 
-use crate::simd::{mul_add, per_level};
+use crate::simd::{self, per_level};
 
 /// Rows computed together.
 pub(super) const ROWS: usize = 6;
@@ -95,29 +95,28 @@ per_level! {
                 _ => ROWS,
             };
             let (now, later) = rows.split_at(many);
-            // SAFETY: the asserts above hold for all rows and steps.
-            unsafe {
-                match many {
-                    1 => tile::<1, L, FUSED>(x, now, steps, v, write, out),
-                    2 => tile::<2, L, FUSED>(x, now, steps, v, write, out),
-                    3 => tile::<3, L, FUSED>(x, now, steps, v, write, out),
-                    4 => tile::<4, L, FUSED>(x, now, steps, v, write, out),
-                    5 => tile::<5, L, FUSED>(x, now, steps, v, write, out),
-                    _ => tile::<ROWS, L, FUSED>(x, now, steps, v, write, out),
-                }
+            #[cfg(target_arch = "x86_64")]
+            if FUSED {
+                // SAFETY: the asserts above hold for all rows and steps; and on x86-64 `FUSED` says
+                // that FMA is there, which implies AVX.
+                unsafe { tile_of::<std::arch::x86_64::__m256, L>(x, now, steps, v, write, out) };
+                rows = later;
+                continue;
             }
+            // SAFETY: the asserts above hold for all rows and steps.
+            unsafe { tile_of::<[f32; 8], L>(x, now, steps, v, write, out) };
             rows = later;
         }
     }
 }
 
-/// The sums of `P` rows.
+/// The sums of up to [`ROWS`] rows, in registers `E`.
 ///
 /// # Safety
-/// There are `P` rows; each `base` plus each step's offset lies inside `x`; each slot lies inside
-/// `out`; there are as many vectors as steps.
+/// Each `base` plus each step's offset lies inside `x`; each slot lies inside `out`; there are as
+/// many vectors as steps; the machine knows the instructions of `E`.
 #[inline(always)]
-unsafe fn tile<const P: usize, const L: usize, const FUSED: bool>(
+unsafe fn tile_of<E: Eight, const L: usize>(
     x: &[f32],
     rows: &[Row],
     steps: Steps<'_>,
@@ -125,34 +124,153 @@ unsafe fn tile<const P: usize, const L: usize, const FUSED: bool>(
     write: Write,
     out: &mut [[f32; L]],
 ) {
-    let mut sums = [[0f32; L]; P];
-    let mut start = 0;
-    let mut v = v.as_ptr();
-    // SAFETY: there are P rows.
-    let base: [usize; P] = std::array::from_fn(|p| unsafe { rows.get_unchecked(p) }.base as usize);
-    for _ in 0..steps.repeats {
-        // wrapping: a pointer that is not read from until the offset is added.
-        let x: [*const f32; P] = std::array::from_fn(|p| x.as_ptr().wrapping_add(base[p] + start));
-        for &offset in steps.table {
-            // SAFETY: v moves on once a step, and there is a vector for each.
-            let vector = unsafe { *v };
-            v = v.wrapping_add(1);
-            for p in 0..P {
-                // SAFETY: base + offset lies inside x.
-                let number = unsafe { *x[p].wrapping_add(offset as usize) };
-                for l in 0..L {
-                    sums[p][l] = mul_add::<FUSED>(number, vector[l], sums[p][l]);
+    let (v, x) = (v.as_ptr().cast(), x.as_ptr());
+    let out = out.as_mut_ptr().cast();
+    // SAFETY: as asked for; and P is the number of rows, 8·V that of lanes.
+    unsafe {
+        match (rows.len(), L) {
+            (1, 8) => tile::<E, 1, 1>(x, rows, steps, v, write, out),
+            (2, 8) => tile::<E, 2, 1>(x, rows, steps, v, write, out),
+            (3, 8) => tile::<E, 3, 1>(x, rows, steps, v, write, out),
+            (4, 8) => tile::<E, 4, 1>(x, rows, steps, v, write, out),
+            (5, 8) => tile::<E, 5, 1>(x, rows, steps, v, write, out),
+            (ROWS, 8) => tile::<E, ROWS, 1>(x, rows, steps, v, write, out),
+            (1, 16) => tile::<E, 1, 2>(x, rows, steps, v, write, out),
+            (2, 16) => tile::<E, 2, 2>(x, rows, steps, v, write, out),
+            (3, 16) => tile::<E, 3, 2>(x, rows, steps, v, write, out),
+            (4, 16) => tile::<E, 4, 2>(x, rows, steps, v, write, out),
+            (5, 16) => tile::<E, 5, 2>(x, rows, steps, v, write, out),
+            (ROWS, 16) => tile::<E, ROWS, 2>(x, rows, steps, v, write, out),
+            (rows, lanes) => unreachable!("a tile of {rows} rows by {lanes} lanes"),
+        }
+    }
+}
+
+/// The sums of `P` rows by `8·V` lanes.
+///
+/// # Safety
+/// As for [`tile_of`], with `P` rows, and vectors and slots of `8·V`.
+#[inline(always)]
+unsafe fn tile<E: Eight, const P: usize, const V: usize>(
+    x: *const f32,
+    rows: &[Row],
+    steps: Steps<'_>,
+    mut v: *const f32,
+    write: Write,
+    out: *mut f32,
+) {
+    // SAFETY: base plus offset lies inside x, v moves on once a step, there are P rows, and the
+    // slots lie inside out. The pointer x[p] alone may lie anywhere, so it is made by wrapping.
+    unsafe {
+        let mut sums = [[E::zero(); V]; P];
+        let mut x: [*const f32; P] =
+            std::array::from_fn(|p| x.wrapping_add(rows.get_unchecked(p).base as usize));
+        for _ in 0..steps.repeats {
+            for &offset in steps.table {
+                let vector: [E; V] = std::array::from_fn(|i| E::load(v.add(8 * i)));
+                v = v.add(8 * V);
+                for p in 0..P {
+                    let number = E::splat(x[p].wrapping_add(offset as usize));
+                    for i in 0..V {
+                        sums[p][i] = number.mul_add(vector[i], sums[p][i]);
+                    }
                 }
             }
+            x = x.map(|x| x.wrapping_add(steps.advance));
         }
-        start += steps.advance;
+        for p in 0..P {
+            let out = out.add(rows.get_unchecked(p).slot as usize * 8 * V);
+            for i in 0..V {
+                let out = out.add(8 * i);
+                let sum = sums[p][i];
+                if write == Write::Add { E::load(out).add(sum) } else { sum }.store(out);
+            }
+        }
     }
-    for p in 0..P {
-        // SAFETY: there are P rows, and each slot lies inside out.
-        let out = unsafe { out.get_unchecked_mut(rows.get_unchecked(p).slot as usize) };
-        match write {
-            Write::Over => *out = sums[p],
-            Write::Add => out.iter_mut().zip(sums[p]).for_each(|(out, sum)| *out += sum),
+}
+
+/// Eight floats that stay in registers; spelled out, since the compiler left to itself may take
+/// the floats of an array one by one.
+///
+/// # Safety
+/// Every method asks for a machine that knows the instructions; pointers, for eight floats there,
+/// or for one where it says so.
+trait Eight: Copy {
+    unsafe fn zero() -> Self;
+    /// Eight times the one float there.
+    unsafe fn splat(one: *const f32) -> Self;
+    unsafe fn load(from: *const f32) -> Self;
+    unsafe fn store(self, to: *mut f32);
+    unsafe fn add(self, other: Self) -> Self;
+    /// `self·a + b`
+    unsafe fn mul_add(self, a: Self, b: Self) -> Self;
+}
+
+impl Eight for [f32; 8] {
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        [0.0; 8]
+    }
+    #[inline(always)]
+    unsafe fn splat(one: *const f32) -> Self {
+        // SAFETY: as the trait asks.
+        [unsafe { *one }; 8]
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: as the trait asks.
+        unsafe { *from.cast() }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: as the trait asks.
+        unsafe { *to.cast() = self }
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        std::array::from_fn(|l| self[l] + other[l])
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, a: Self, b: Self) -> Self {
+        std::array::from_fn(|l| simd::mul_add::<{ simd::PORTABLE_FUSED }>(self[l], a[l], b[l]))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx {
+    use super::Eight;
+    use std::arch::x86_64::*;
+
+    impl Eight for __m256 {
+        #[inline(always)]
+        unsafe fn zero() -> Self {
+            // SAFETY: as the trait asks, here and below.
+            unsafe { _mm256_setzero_ps() }
+        }
+        #[inline(always)]
+        unsafe fn splat(one: *const f32) -> Self {
+            // SAFETY: as above.
+            unsafe { _mm256_broadcast_ss(&*one) }
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: as above.
+            unsafe { _mm256_loadu_ps(from) }
+        }
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            // SAFETY: as above.
+            unsafe { _mm256_storeu_ps(to, self) }
+        }
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            // SAFETY: as above.
+            unsafe { _mm256_add_ps(self, other) }
+        }
+        #[inline(always)]
+        unsafe fn mul_add(self, a: Self, b: Self) -> Self {
+            // SAFETY: as above.
+            unsafe { _mm256_fmadd_ps(self, a, b) }
         }
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! Work goes by chunks: a few small images, or a few rows of a large one. Their source, with its
 //! padding, is copied into a slab that fits the second cache; from there on padding is no concern.
+//! A slab is channels by images by rows by columns.
 
 use super::gather::{Row, Steps, index};
 use crate::geom::ConvGeom;
@@ -11,20 +12,16 @@ use std::ops::Range;
 
 /// Outputs of a chunk, about.
 const PIXELS: usize = 512;
+/// Elements of a slab that several images share, at most.
+const SLAB: usize = 1 << 16;
+/// Floats of a cache line.
+const LINE: usize = 16;
 
 /// A pass that computes planes of pixels from padded planes of another size.
 pub(super) struct Plan {
     /// Images in the batch.
     pub n: usize,
-    /// Channels of the source, its height and width.
-    all: usize,
-    h: usize,
-    w: usize,
-    /// Rows and columns of padding before the source.
-    top: usize,
-    left: usize,
-    /// Elements of a padded row.
-    pitch: usize,
+    source: Source,
     /// Outputs are `lanes` planes of `out_h` by `out_w`.
     pub lanes: usize,
     pub out_h: usize,
@@ -34,14 +31,26 @@ pub(super) struct Plan {
     pub rows: usize,
     /// The chunk of rows from `r` on reads padded rows from `r·down.0/down.1 + down.2` on.
     down: (usize, usize, usize),
-    slab_rows: usize,
-    /// No padding: the source serves as its own slab.
-    in_place: bool,
-    /// Elements between two channels and between two images of a slab.
+    /// Elements between two padded rows, two images and two channels of a slab.
+    pitch: usize,
+    image: usize,
     pub plane: usize,
-    pub image: usize,
     /// Outputs that see the same taps. Together they are all outputs.
     pub phases: Vec<Phase>,
+}
+
+/// The planes that a pass reads.
+#[derive(Clone, Copy)]
+struct Source {
+    /// Channels of an image.
+    channels: usize,
+    h: usize,
+    w: usize,
+    /// Every how manieth row and column is ever read; the slab has only those.
+    keep: usize,
+    /// Rows and columns of padding before it.
+    top: usize,
+    left: usize,
 }
 
 /// Outputs of a chunk that see the same taps of the filter.
@@ -57,37 +66,23 @@ pub(super) struct Phase {
     pixels: Vec<Row>,
 }
 
-/// Where one output row or column finds its source, before the padding is known.
-struct Axis {
-    /// Padding before the source, and the padded size.
-    before: usize,
-    size: usize,
-    /// Padded place of the first source that output 0 reads.
-    first: usize,
-}
-
 impl Plan {
     /// `y` from `channels` of the channels of `x`: output `(i,j)` sees the taps at
     /// `(i·stride + u·dilation, j·stride + v·dilation)` of a padded plane.
     pub(super) fn forward(g: &ConvGeom, channels: usize) -> Self {
-        let (s, d, pad) = (g.how.stride, g.how.dilation, g.how.pad);
-        let reach = (g.kh - 1) * d + 1;
-        let axis = |size: usize| Axis { before: pad, size: size + 2 * pad, first: 0 };
-        let mut plan = Plan::cut(
-            g.n,
-            [g.c, g.h, g.w],
-            channels,
-            [g.o, g.oh, g.ow],
-            [axis(g.h), axis(g.w)],
-            1,
-            (s, 1),
-            |rows| (rows - 1) * s + reach,
-        );
-        let (pitch, plane) = (plan.pitch, plan.plane);
+        let (d, pad) = (g.how.dilation, g.how.pad);
+        // A filter of one tap sees only the pixels at multiples of the stride.
+        let one = g.kh * g.kw == 1 && pad == 0;
+        let (s, keep) = if one { (1, g.how.stride) } else { (g.how.stride, 1) };
+        let source = Source { channels: g.c, h: g.h, w: g.w, keep, top: pad, left: pad };
+        let slab_rows = |rows: usize| (rows - 1) * s + (g.kh - 1) * d + 1;
+        let pitch = g.w.div_ceil(keep) + 2 * pad;
+        let mut plan = Plan::cut(g.n, source, [g.o, g.oh, g.ow], 1, pitch, slab_rows);
+        plan.down = (s, 1, 0);
         let taps = (0..g.kh * g.kw).collect::<Vec<_>>();
         let offsets = taps.iter().map(|t| t / g.kw * d * pitch + t % g.kw * d).collect();
         let pixels = plan.pixels(|i, j| Some(i * s * pitch + j * s));
-        plan.phases = vec![Phase::new(taps, offsets, channels, plane, pixels)];
+        plan.phases = vec![Phase::new(taps, offsets, channels, plan.plane, pixels)];
         plan
     }
 
@@ -100,27 +95,17 @@ impl Plan {
     pub(super) fn dx(g: &ConvGeom) -> Self {
         let (s, d, pad) = (g.how.stride, g.how.dilation, g.how.pad);
         let m = |p: usize| (p + pad) / s;
-        let back = |k: usize| (k - 1) * d / s; // the largest ⌊u·d / s⌋
-        let axis = |size: usize, out: usize, k: usize| {
-            let before = back(k).saturating_sub(m(0));
-            let size = before + out.max(m(size - 1) + 1);
-            Axis { before, size, first: m(0).saturating_sub(back(k)) }
-        };
-        let (back_y, back_x) = (back(g.kh), back(g.kw));
-        let mut plan = Plan::cut(
-            g.n,
-            [g.o, g.oh, g.ow],
-            g.o,
-            [g.c, g.h, g.w],
-            [axis(g.h, g.oh, g.kh), axis(g.w, g.ow, g.kw)],
-            s,
-            (1, s),
-            |rows| m(rows - 1) - m(0) + back_y + 1,
-        );
-        let (pitch, plane) = (plan.pitch, plan.plane);
-        let first_x = m(0).saturating_sub(back_x);
-        let phases = (0..s * s).map(|phase| {
-            let (a, b) = (phase / s, phase % s);
+        // The largest ⌊u·d / s⌋; where it exceeds m(0), the first pixels read padding.
+        let (back_y, back_x) = ((g.kh - 1) * d / s, (g.kw - 1) * d / s);
+        let before = |back: usize| back.saturating_sub(m(0));
+        let first = |back: usize| m(0).saturating_sub(back);
+        let (top, left) = (before(back_y), before(back_x));
+        let source = Source { channels: g.o, h: g.oh, w: g.ow, keep: 1, top, left };
+        let slab_rows = |rows: usize| m(rows - 1) - m(0) + back_y + 1;
+        let pitch = left + g.ow.max(m(g.w - 1) + 1);
+        let mut plan = Plan::cut(g.n, source, [g.c, g.h, g.w], s, pitch, slab_rows);
+        plan.down = (1, s, first(back_y));
+        let phase = |(a, b): (usize, usize)| {
             let sees = |t: &usize| t / g.kw * d % s == a && t % g.kw * d % s == b;
             let taps = (0..g.kh * g.kw).filter(sees).collect::<Vec<_>>();
             let place = |t: &usize| {
@@ -130,53 +115,47 @@ impl Plan {
             let offsets = taps.iter().map(place).collect();
             let pixels = plan.pixels(|p, q| {
                 let here = (p + pad) % s == a && (q + pad) % s == b;
-                here.then(|| (m(p) - m(0)) * pitch + m(q) - m(0) + first_x)
+                here.then(|| (m(p) - m(0)) * pitch + m(q) - m(0) + first(back_x))
             });
-            Phase::new(taps, offsets, g.o, plane, pixels)
-        });
-        plan.phases = phases.collect();
+            Phase::new(taps, offsets, g.o, plan.plane, pixels)
+        };
+        plan.phases = (0..s * s).map(|ab| phase((ab / s, ab % s))).collect();
         plan
     }
 
-    /// Everything but the phases. Chunks have a multiple of `whole` rows.
+    /// The chunks of a plan, which have a multiple of `whole` rows, and their slab.
     fn cut(
         n: usize,
-        [all, h, w]: [usize; 3],
-        channels: usize,
+        source: Source,
         [lanes, out_h, out_w]: [usize; 3],
-        [y, x]: [Axis; 2],
         whole: usize,
-        (multiply, divide): (usize, usize),
+        pitch: usize,
         slab_rows: impl Fn(usize) -> usize,
     ) -> Self {
         let chunks = (out_h * out_w).div_ceil(PIXELS).min(out_h.div_ceil(whole));
         let rows = out_h.div_ceil(chunks).next_multiple_of(whole).min(out_h);
-        let images = if rows == out_h { (PIXELS / (out_h * out_w)).clamp(1, n) } else { 1 };
-        let (slab_rows, in_place) = (slab_rows(rows), y.size == h && x.size == w);
-        let plane = if in_place { h * w } else { slab_rows * x.size };
+        let image = slab_rows(rows) * pitch;
+        let fit = (PIXELS / (rows * out_w)).min(SLAB / (source.channels * image)).clamp(1, n);
+        let images = if rows == out_h { fit } else { 1 };
+        // An odd number of cache lines, so that the planes spread over all sets of the cache.
+        let plane = (images * image).div_ceil(LINE) | 1;
         Plan {
             n,
-            all,
-            h,
-            w,
-            top: y.before,
-            left: x.before,
-            pitch: x.size,
+            source,
             lanes,
             out_h,
             out_w,
             images,
             rows,
-            down: (multiply, divide, y.first),
-            slab_rows,
-            in_place,
-            plane,
-            image: if in_place { all } else { channels } * plane,
+            down: (1, 1, 0),
+            pitch,
+            image,
+            plane: plane * LINE,
             phases: Vec::new(),
         }
     }
 
-    /// A row for each output of a chunk that `base`, its place within an image of the slab, wants.
+    /// A row for each output of a chunk of which `base` knows the place in an image of the slab.
     fn pixels(&self, base: impl Fn(usize, usize) -> Option<usize>) -> Vec<Row> {
         let mut pixels = Vec::new();
         for slot in 0..self.images * self.rows * self.out_w {
@@ -189,45 +168,52 @@ impl Plan {
         pixels
     }
 
-    /// The slab for outputs from row `r` on of `images` images, the first of which starts in
-    /// `source`; copied into `buffer`, which was all zeros at first, unless they serve in place.
-    pub(super) fn slab<'a>(
+    /// Elements between two images of the source.
+    pub(super) fn source_len(&self) -> usize {
+        self.source.channels * self.source.h * self.source.w
+    }
+
+    /// Elements of a slab of all channels.
+    pub(super) fn slab_len(&self) -> usize {
+        self.source.channels * self.plane
+    }
+
+    /// Outputs of a full chunk.
+    pub(super) fn chunk_len(&self) -> usize {
+        self.images * self.rows * self.out_w
+    }
+
+    /// Fills a slab, which was all zeros at first, for the outputs from row `r` on of `images`
+    /// images: with as many channels as it has planes, the first of which starts in `source`.
+    pub(super) fn fill(
         &self,
         level: Level,
-        source: &'a [f32],
+        source: &[f32],
         images: usize,
         r: usize,
-        buffer: &'a mut [f32],
-    ) -> &'a [f32] {
-        let (multiply, divide, add) = self.down;
-        let first = r * multiply / divide + add;
-        if self.in_place {
-            return &source[first * self.pitch..];
-        }
+        slab: &mut [f32],
+    ) {
+        let Source { h, w, keep, top, left, .. } = self.source;
+        let (kept_h, kept_w) = (h.div_ceil(keep), w.div_ceil(keep));
         // Rows of the slab that show the source; those above and below are padding.
-        let start = self.top.saturating_sub(first).min(self.slab_rows);
-        let end = (self.top + self.h).saturating_sub(first).clamp(start, self.slab_rows);
-        let shown = (first + start).saturating_sub(self.top) * self.w;
-        for (image, slab) in buffer.chunks_exact_mut(self.image).take(images).enumerate() {
-            let source = source[image * self.source()..].chunks_exact(self.h * self.w);
-            for (slab, source) in slab.chunks_exact_mut(self.plane).zip(source) {
+        let first = r * self.down.0 / self.down.1 + self.down.2;
+        let rows = self.image / self.pitch;
+        let start = top.saturating_sub(first).min(rows);
+        let end = (top + kept_h).saturating_sub(first).clamp(start, rows);
+        let shown = (first + start).saturating_sub(top) * keep * w;
+        for image in 0..images {
+            let planes = source[image * self.source_len()..].chunks_exact(h * w);
+            for (slab, plane) in slab.chunks_exact_mut(self.plane).zip(planes) {
+                let slab = &mut slab[image * self.image..][..self.image];
                 slab[..start * self.pitch].fill(0.0);
                 slab[end * self.pitch..].fill(0.0);
-                let slab = &mut slab[start * self.pitch + self.left..];
-                copy_rows(level, end - start, self.w, &source[shown..], self.w, slab, self.pitch);
+                if start < end {
+                    let slab = &mut slab[start * self.pitch + left..];
+                    let (x, stride) = (&plane[shown..], keep * w);
+                    copy_rows(level, [end - start, kept_w], x, stride, keep, slab, self.pitch);
+                }
             }
         }
-        buffer
-    }
-
-    /// Elements between two images of the source.
-    pub(super) fn source(&self) -> usize {
-        self.all * self.h * self.w
-    }
-
-    /// Elements that [`slab`](Self::slab) wants of its buffer for so many images.
-    pub(super) fn slab_len(&self, images: usize) -> usize {
-        if self.in_place { 0 } else { images * self.image }
     }
 }
 
@@ -253,33 +239,37 @@ impl Phase {
         Steps { table: &self.table, repeats: self.repeats, advance: self.advance }
     }
 
-    /// The pixels of a chunk of which only the first `many` outputs are wanted.
+    /// The pixels among the first `many` outputs of a chunk.
     pub(super) fn pixels(&self, many: usize) -> &[Row] {
         &self.pixels[..self.pixels.partition_point(|pixel| (pixel.slot as usize) < many)]
     }
 
-    /// The taps of channel after channel, as rows rather than as steps.
+    /// The taps `which`, counted over the channels of planes `plane` apart, as rows, not as steps.
     pub(super) fn tap_rows(&self, which: Range<usize>, plane: usize) -> Vec<Row> {
         let taps = self.offsets.len();
-        let first = which.start / taps;
-        let row = |at: usize| (at / taps - first) * plane + self.offsets[at % taps];
-        which
-            .clone()
-            .map(|at| Row { base: index(row(at)), slot: index(at - which.start) })
-            .collect()
+        let base = |at: usize| index(at / taps * plane + self.offsets[at % taps]);
+        which.clone().map(|at| Row { base: base(at), slot: index(at - which.start) }).collect()
     }
 }
 
 per_level! {
-    /// `y[i·y_stride + j] = x[i·x_stride + j]` for `i < rows` and `j < cols`.
+    /// `y[i·y_stride + j] = x[i·x_stride + j·x_step]` for `i < rows` and `j < cols`.
     fn copy_rows[](
-        rows: usize,
-        cols: usize,
+        size: [usize; 2],
         x: &[f32],
         x_stride: usize,
+        x_step: usize,
         y: &mut [f32],
         y_stride: usize,
     ) {
+        let [rows, cols] = size;
+        if x_step > 1 {
+            for i in 0..rows {
+                let x = x[i * x_stride..].iter().step_by(x_step);
+                y[i * y_stride..][..cols].iter_mut().zip(x).for_each(|(y, x)| *y = *x);
+            }
+            return;
+        }
         // In strips of fixed widths, since a call to copy a short row takes longer than the row.
         let mut j = 0;
         while j < cols {
