@@ -25,5 +25,6 @@ pub mod simd;
 pub mod softmax;
 
 mod geom;
+mod transpose;
 
 pub use geom::{Conv, ConvGeom, PoolGeom, ShapeError};

@@ -4,8 +4,11 @@
 //! group of its own, and [`im2col`] everywhere else.
 
 mod depthwise;
+mod direct;
+mod gather;
 mod im2col;
 mod line;
+mod plan;
 
 use crate::elementwise::add_assign;
 use crate::geom::ConvGeom;
@@ -17,7 +20,13 @@ use crate::geom::ConvGeom;
 #[track_caller]
 pub fn conv2d(g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32]) {
     check("conv2d", g, x, w, y);
-    if depthwise::suits(g) { depthwise::forward(g, x, w, y) } else { im2col::forward(g, x, w, y) }
+    if depthwise::suits(g) {
+        depthwise::forward(g, x, w, y)
+    } else if direct::suits(g, g.o) {
+        direct::forward(g, x, w, y)
+    } else {
+        im2col::forward(g, x, w, y)
+    }
 }
 
 /// The gradient of [`conv2d`] for its images: each filter spreads `dy` back over its pixels.
@@ -29,7 +38,13 @@ pub fn conv2d(g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32]) {
 #[track_caller]
 pub fn conv2d_dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
     check("conv2d_dx", g, dx, w, dy);
-    if depthwise::suits(g) { depthwise::dx(g, w, dy, dx) } else { im2col::dx(g, w, dy, dx) }
+    if depthwise::suits(g) {
+        depthwise::dx(g, w, dy, dx)
+    } else if direct::suits(g, g.c) {
+        direct::dx(g, w, dy, dx)
+    } else {
+        im2col::dx(g, w, dy, dx)
+    }
 }
 
 /// The gradient of [`conv2d`] for its filters: the patches of `x` against `dy`.
@@ -40,7 +55,13 @@ pub fn conv2d_dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
 #[track_caller]
 pub fn conv2d_dw(g: &ConvGeom, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     check("conv2d_dw", g, x, dw, dy);
-    if depthwise::suits(g) { depthwise::dw(g, x, dy, dw) } else { im2col::dw(g, x, dy, dw) }
+    if depthwise::suits(g) {
+        depthwise::dw(g, x, dy, dw)
+    } else if direct::suits(g, g.o) {
+        direct::dw(g, x, dy, dw)
+    } else {
+        im2col::dw(g, x, dy, dw)
+    }
 }
 
 #[track_caller]

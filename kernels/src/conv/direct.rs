@@ -1,0 +1,273 @@
+//! Convolution without a matrix of patches: each pass is a [`gather_product`] over slabs.
+//!
+//! Output channels (of `dx`: input channels) go by blocks of 16 lanes, the last one of 8 or 16.
+//! Each output is one sum over all its terms, in an order that only the filter's size sets; so
+//! neither chunks, nor images, nor threads can change it. The filter's gradient sums chunk by
+//! chunk, images in order.
+
+use super::gather::{Row, Steps, Write, gather_product};
+use super::plan::Plan;
+use crate::geom::ConvGeom;
+use crate::par::{chunks, scratch, threads};
+use crate::simd::{Level, level};
+use crate::transpose::transpose;
+use std::ops::Range;
+
+/// Lanes of a full block.
+const WIDTH: usize = 16;
+/// Lanes of a last block that needs no more.
+const HALF: usize = WIDTH / 2;
+
+/// Whether these kernels know the geometry; `lanes` are the output channels of the pass.
+pub(super) fn suits(g: &ConvGeom, lanes: usize) -> bool {
+    g.how.groups == 1 && lanes > 2
+}
+
+pub(super) fn forward(g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32]) {
+    let (level, k) = (level(), g.taps());
+    run(&Plan::forward(g, g.c), x, y, &|_, block, v| {
+        block.interleave(level, &w[block.first * k..], k, v);
+    });
+}
+
+pub(super) fn dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
+    let (level, all) = (level(), g.kh * g.kw);
+    run(&Plan::dx(g), dy, dx, &|taps, block, v| {
+        for (o, v) in v.chunks_exact_mut(taps.len() * block.width).enumerate() {
+            let filters = &w[(o * g.c + block.first) * all..];
+            if taps.len() == all {
+                block.interleave(level, filters, all, v);
+                continue;
+            }
+            v.fill(0.0);
+            for (v, tap) in v.chunks_exact_mut(block.width).zip(taps) {
+                for l in 0..block.used {
+                    v[l] = filters[l * all + tap];
+                }
+            }
+        }
+    });
+}
+
+/// Writes the vectors of one phase, whose taps come first, and block, `steps` by `block.width`.
+type Pack<'a> = dyn Fn(&[usize], &Block, &mut [f32]) + Sync + 'a;
+
+/// `out` from `source`, with the filters as `pack` writes them.
+fn run(plan: &Plan, source: &[f32], out: &mut [f32], pack: &Pack<'_>) {
+    let level = level();
+    let blocks = &Block::all(plan.lanes)[..];
+    let steps: usize = plan.phases.iter().map(|phase| phase.steps().len()).sum();
+    let pixels = plan.out_h * plan.out_w;
+    let pack = |block: &Block, mut v: &mut [f32]| {
+        for phase in plan.phases.iter().filter(|phase| !phase.taps.is_empty()) {
+            let (now, later) = v.split_at_mut(phase.steps().len() * block.width);
+            pack(&phase.taps, block, now);
+            v = later;
+        }
+    };
+    // Fewer images than threads: these share the blocks of each.
+    let each = if plan.n < threads() { blocks.len().div_ceil(threads()) } else { blocks.len() };
+    if plan.n == 1 && plan.rows == plan.out_h {
+        // A block's filters serve only once, so they are best packed when they are needed.
+        return chunks(out, each * WIDTH * pixels, |at, out| {
+            let blocks = &blocks[at * each..blocks.len().min((at + 1) * each)];
+            scratch(steps * WIDTH, |v| {
+                compute(level, plan, source, blocks, out, |block, product| {
+                    let v = &mut v[..steps * block.width];
+                    pack(block, v);
+                    product(v);
+                });
+            });
+        });
+    }
+    let lanes: usize = blocks.iter().map(|block| block.width).sum();
+    scratch(steps * lanes, |v| {
+        chunks(v, steps * WIDTH, |at, v| pack(&blocks[at], v));
+        let packed = |block: &Block, product: &mut dyn FnMut(&[f32])| {
+            product(&v[block.first * steps..][..steps * block.width]);
+        };
+        if plan.n >= threads() {
+            // Pieces of several chunks, and yet some pieces for each thread.
+            let images = plan.n.div_ceil(8 * threads()).next_multiple_of(plan.images);
+            return chunks(out, images * plan.lanes * pixels, |at, out| {
+                let source = &source[at * images * plan.source_len()..];
+                compute(level, plan, source, blocks, out, packed);
+            });
+        }
+        let sources = source.chunks_exact(plan.source_len());
+        for (out, source) in out.chunks_exact_mut(plan.lanes * pixels).zip(sources) {
+            chunks(out, each * WIDTH * pixels, |at, out| {
+                let blocks = &blocks[at * each..blocks.len().min((at + 1) * each)];
+                compute(level, plan, source, blocks, out, packed);
+            });
+        }
+    });
+}
+
+/// Some blocks of lanes of some images; `vectors` hands the filters of a block to what it is given.
+fn compute(
+    level: Level,
+    plan: &Plan,
+    source: &[f32],
+    blocks: &[Block],
+    out: &mut [f32],
+    mut vectors: impl FnMut(&Block, &mut dyn FnMut(&[f32])),
+) {
+    let plane = plan.out_h * plan.out_w;
+    let image = blocks.iter().map(|block| block.used).sum::<usize>() * plane;
+    scratch(plan.slab_len(), |slab| {
+        slab.fill(0.0);
+        scratch(plan.chunk_len() * WIDTH, |tile| {
+            for (at, out) in out.chunks_mut(plan.images * image).enumerate() {
+                let source = &source[at * plan.images * plan.source_len()..];
+                let images = out.len() / image;
+                for r in (0..plan.out_h).step_by(plan.rows) {
+                    let pixels = plan.rows.min(plan.out_h - r) * plan.out_w;
+                    plan.fill(level, source, images, r, slab);
+                    for block in blocks {
+                        vectors(block, &mut |mut v| {
+                            for phase in &plan.phases {
+                                let steps = phase.steps();
+                                let (now, later) = v.split_at(steps.len() * block.width);
+                                let rows = phase.pixels(images * pixels);
+                                block.product(level, slab, rows, steps, now, Write::Over, tile);
+                                v = later;
+                            }
+                        });
+                        let tiles = tile.chunks_exact(pixels * block.width);
+                        for (tile, out) in tiles.zip(out.chunks_exact_mut(image)) {
+                            let at = (block.first - blocks[0].first) * plane + r * plan.out_w;
+                            block.deinterleave(level, tile, plane, &mut out[at..]);
+                        }
+                    }
+                }
+            }
+        });
+    });
+}
+
+pub(super) fn dw(g: &ConvGeom, x: &[f32], dy: &[f32], dw: &mut [f32]) {
+    let (level, k) = (level(), g.taps());
+    let blocks = Block::all(g.o);
+    let each = blocks.len().div_ceil(threads());
+    // Where there are fewer blocks than threads, the threads share the taps of each.
+    let share = threads().div_ceil(blocks.len());
+    chunks(dw, each * WIDTH * k, |piece, dw| {
+        let blocks = &blocks[piece * each..blocks.len().min((piece + 1) * each)];
+        let lanes: usize = blocks.iter().map(|block| block.width).sum();
+        scratch(k * lanes, |sums| {
+            let rows = k.div_ceil(share);
+            chunks(sums, rows * lanes, |part, sums| {
+                let rows = part * rows..k.min((part + 1) * rows);
+                filter_sums(level, g, blocks, rows, x, dy, sums);
+            });
+            let mut sums = &*sums;
+            for block in blocks {
+                let (now, later) = sums.split_at(k * block.width);
+                block.deinterleave(level, now, k, &mut dw[(block.first - blocks[0].first) * k..]);
+                sums = later;
+            }
+        });
+    });
+}
+
+/// `sums[block][row, lane] = Σ_{n,i,j} (what the row's tap sees of x at n, i, j) · dy[n, lane, i, j]`,
+/// for `rows` among the taps `(c,u,v)`.
+fn filter_sums(
+    level: Level,
+    g: &ConvGeom,
+    blocks: &[Block],
+    rows: Range<usize>,
+    x: &[f32],
+    dy: &[f32],
+    sums: &mut [f32],
+) {
+    let taps = g.kh * g.kw;
+    let channels = rows.start / taps..(rows.end - 1) / taps + 1;
+    let plan = &Plan::forward(g, channels.len());
+    let [phase] = &plan.phases[..] else { unreachable!("forward sees all taps everywhere") };
+    let table: Vec<u32> = phase.pixels(plan.chunk_len()).iter().map(|pixel| pixel.base).collect();
+    let skipped = channels.start * taps;
+    let tap_rows = phase.tap_rows(rows.start - skipped..rows.end - skipped, plan.plane);
+    let plane = g.oh * g.ow;
+    let mut write = Write::Over;
+    scratch(channels.len() * plan.plane, |slab| {
+        slab.fill(0.0);
+        scratch(table.len() * WIDTH, |v| {
+            for n in (0..g.n).step_by(plan.images) {
+                let images = plan.images.min(g.n - n);
+                for r in (0..g.oh).step_by(plan.rows) {
+                    let pixels = plan.rows.min(g.oh - r) * g.ow;
+                    let source = &x[(n * g.c + channels.start) * g.h * g.w..];
+                    plan.fill(level, source, images, r, slab);
+                    let steps = Steps { table: &table[..images * pixels], repeats: 1, advance: 0 };
+                    let mut sums = &mut *sums;
+                    for block in blocks {
+                        let v = &mut v[..images * pixels * block.width];
+                        for (image, v) in v.chunks_exact_mut(pixels * block.width).enumerate() {
+                            let dy = &dy[((n + image) * g.o + block.first) * plane + r * g.ow..];
+                            block.interleave(level, dy, plane, v);
+                        }
+                        let (now, later) = sums.split_at_mut(rows.len() * block.width);
+                        block.product(level, slab, &tap_rows, steps, v, write, now);
+                        sums = later;
+                    }
+                    write = Write::Add;
+                }
+            }
+        });
+    });
+}
+
+/// Channels that are computed side by side.
+#[derive(Clone, Copy)]
+struct Block {
+    first: usize,
+    /// Channels there are.
+    used: usize,
+    /// Lanes they take.
+    width: usize,
+}
+
+impl Block {
+    fn all(channels: usize) -> Vec<Block> {
+        let block = |first| {
+            let used = WIDTH.min(channels - first);
+            Block { first, used, width: if used <= HALF { HALF } else { WIDTH } }
+        };
+        (0..channels).step_by(WIDTH).map(block).collect()
+    }
+
+    /// Some elements of the planes, `stride` apart, of this block's channels to vectors of lanes.
+    fn interleave(&self, level: Level, planes: &[f32], stride: usize, v: &mut [f32]) {
+        if self.used < self.width {
+            v.fill(0.0);
+        }
+        transpose(level, [self.used, v.len() / self.width], planes, stride, v, self.width);
+    }
+
+    /// The way back.
+    fn deinterleave(&self, level: Level, v: &[f32], stride: usize, planes: &mut [f32]) {
+        transpose(level, [v.len() / self.width, self.used], v, self.width, planes, stride);
+    }
+
+    /// [`gather_product`] for vectors of this block's width.
+    fn product(
+        &self,
+        level: Level,
+        x: &[f32],
+        rows: &[Row],
+        steps: Steps<'_>,
+        v: &[f32],
+        write: Write,
+        out: &mut [f32],
+    ) {
+        if self.width == WIDTH {
+            let (v, out) = (v.as_chunks().0, out.as_chunks_mut().0);
+            gather_product::<WIDTH>(level, x, rows, steps, v, write, out);
+        } else {
+            let (v, out) = (v.as_chunks().0, out.as_chunks_mut().0);
+            gather_product::<HALF>(level, x, rows, steps, v, write, out);
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! The inner loop of direct convolution, the same for all three passes: gathered numbers times
+//! packed vectors.
+//!
+//! ```text
+//! out[slot(r), l] = Σ_s x[base(r) + offset(s)] · v[s, l]
+//! ```
+//!
+//! | pass    | row r             | step s                   | lane l         |
+//! | ------- | ----------------- | ------------------------ | -------------- |
+//! | forward | pixel of y        | channel of x, tap        | channel of y   |
+//! | dx      | pixel of x        | channel of y, tap        | channel of x   |
+//! | dw      | channel of x, tap | image, pixel of y        | channel of y   |
+//!
+//! A tile of [`ROWS`] rows by two vector registers of lanes stays in registers for all steps: 12
+//! sums, two vectors and one gathered number are 15 of the 16 registers of AVX2. The order of an
+//! output's sum is that of the steps, whatever the tile it falls into.
+
+use crate::simd::{self, per_level};
+
+/// Rows computed together.
+pub(super) const ROWS: usize = 6;
+
+/// Where a row reads and where its result goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row {
+    /// Place in `x` that the offsets of the steps are added to.
+    pub base: u32,
+    /// Which group of lanes of the output.
+    pub slot: u32,
+}
+
+/// The offsets of all steps: a table, repeated at equal distances.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Steps<'a> {
+    pub table: &'a [u32],
+    pub repeats: usize,
+    pub advance: usize,
+}
+
+impl Steps<'_> {
+    pub(super) fn len(self) -> usize {
+        self.table.len() * self.repeats
+    }
+
+    /// The largest offset.
+    fn reach(self) -> usize {
+        let last = self.repeats.saturating_sub(1) * self.advance;
+        last + self.table.iter().max().map_or(0, |&offset| offset as usize)
+    }
+}
+
+/// A place in a buffer, as the tables keep it.
+#[track_caller]
+pub(super) fn index(at: usize) -> u32 {
+    u32::try_from(at).expect("convolution: a buffer of more than 2^32 elements")
+}
+
+/// What becomes of the old content of an output.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Write {
+    /// It is not even read.
+    Over,
+    /// The sums are added to it.
+    Add,
+}
+
+per_level! {
+    /// The sums above, for lanes in groups of `L`.
+    ///
+    /// # Panics
+    /// If a row or step reaches beyond `x`, `v` or `out`.
+    pub(super) fn gather_product[const L: usize](
+        x: &[f32],
+        rows: &[Row],
+        steps: Steps<'_>,
+        v: &[[f32; L]],
+        write: Write,
+        out: &mut [[f32; L]],
+    ) {
+        let slots = rows.iter().map(|row| row.slot).max().map_or(0, |slot| slot as usize + 1);
+        let bases = rows.iter().map(|row| row.base).max().map_or(0, |base| base as usize + 1);
+        assert_eq!(v.len(), steps.len(), "gather_product: one vector a step");
+        assert!(slots <= out.len(), "gather_product: {slots} slots in {}", out.len());
+        assert!(
+            rows.is_empty() || v.is_empty() || bases + steps.reach() <= x.len(),
+            "gather_product: {bases} + {} reaches beyond {}", steps.reach(), x.len()
+        );
+        let mut rows = rows;
+        while !rows.is_empty() {
+            // Two tiles of four rather than one of six and one of two, whose few sums would wait
+            // for one another.
+            let many = match rows.len() {
+                left @ 0..=ROWS => left,
+                left @ 7..=9 => left.div_ceil(2),
+                _ => ROWS,
+            };
+            let (now, later) = rows.split_at(many);
+            #[cfg(target_arch = "x86_64")]
+            if FUSED {
+                // SAFETY: the asserts above hold for all rows and steps; and on x86-64 `FUSED` says
+                // that FMA is there, which implies AVX.
+                unsafe { tile_of::<std::arch::x86_64::__m256, L>(x, now, steps, v, write, out) };
+                rows = later;
+                continue;
+            }
+            // SAFETY: the asserts above hold for all rows and steps.
+            unsafe { tile_of::<[f32; 8], L>(x, now, steps, v, write, out) };
+            rows = later;
+        }
+    }
+}
+
+/// The sums of up to [`ROWS`] rows, in registers `E`.
+///
+/// # Safety
+/// Each `base` plus each step's offset lies inside `x`; each slot lies inside `out`; there are as
+/// many vectors as steps; the machine knows the instructions of `E`.
+#[inline(always)]
+unsafe fn tile_of<E: Eight, const L: usize>(
+    x: &[f32],
+    rows: &[Row],
+    steps: Steps<'_>,
+    v: &[[f32; L]],
+    write: Write,
+    out: &mut [[f32; L]],
+) {
+    let (v, x) = (v.as_ptr().cast(), x.as_ptr());
+    let out = out.as_mut_ptr().cast();
+    // SAFETY: as asked for; and P is the number of rows, 8·V that of lanes.
+    unsafe {
+        match (rows.len(), L) {
+            (1, 8) => tile::<E, 1, 1>(x, rows, steps, v, write, out),
+            (2, 8) => tile::<E, 2, 1>(x, rows, steps, v, write, out),
+            (3, 8) => tile::<E, 3, 1>(x, rows, steps, v, write, out),
+            (4, 8) => tile::<E, 4, 1>(x, rows, steps, v, write, out),
+            (5, 8) => tile::<E, 5, 1>(x, rows, steps, v, write, out),
+            (ROWS, 8) => tile::<E, ROWS, 1>(x, rows, steps, v, write, out),
+            (1, 16) => tile::<E, 1, 2>(x, rows, steps, v, write, out),
+            (2, 16) => tile::<E, 2, 2>(x, rows, steps, v, write, out),
+            (3, 16) => tile::<E, 3, 2>(x, rows, steps, v, write, out),
+            (4, 16) => tile::<E, 4, 2>(x, rows, steps, v, write, out),
+            (5, 16) => tile::<E, 5, 2>(x, rows, steps, v, write, out),
+            (ROWS, 16) => tile::<E, ROWS, 2>(x, rows, steps, v, write, out),
+            (rows, lanes) => unreachable!("a tile of {rows} rows by {lanes} lanes"),
+        }
+    }
+}
+
+/// The sums of `P` rows by `8·V` lanes.
+///
+/// # Safety
+/// As for [`tile_of`], with `P` rows, and vectors and slots of `8·V`.
+#[inline(always)]
+unsafe fn tile<E: Eight, const P: usize, const V: usize>(
+    x: *const f32,
+    rows: &[Row],
+    steps: Steps<'_>,
+    mut v: *const f32,
+    write: Write,
+    out: *mut f32,
+) {
+    // SAFETY: base plus offset lies inside x, v moves on once a step, there are P rows, and the
+    // slots lie inside out. The pointer x[p] alone may lie anywhere, so it is made by wrapping.
+    unsafe {
+        let mut sums = [[E::zero(); V]; P];
+        let mut x: [*const f32; P] =
+            std::array::from_fn(|p| x.wrapping_add(rows.get_unchecked(p).base as usize));
+        for _ in 0..steps.repeats {
+            for &offset in steps.table {
+                let vector: [E; V] = std::array::from_fn(|i| E::load(v.add(8 * i)));
+                v = v.add(8 * V);
+                for p in 0..P {
+                    let number = E::splat(x[p].wrapping_add(offset as usize));
+                    for i in 0..V {
+                        sums[p][i] = number.mul_add(vector[i], sums[p][i]);
+                    }
+                }
+            }
+            x = x.map(|x| x.wrapping_add(steps.advance));
+        }
+        for p in 0..P {
+            let out = out.add(rows.get_unchecked(p).slot as usize * 8 * V);
+            for i in 0..V {
+                let out = out.add(8 * i);
+                let sum = sums[p][i];
+                if write == Write::Add { E::load(out).add(sum) } else { sum }.store(out);
+            }
+        }
+    }
+}
+
+/// Eight floats that stay in registers; spelled out, since the compiler left to itself may take
+/// the floats of an array one by one.
+///
+/// # Safety
+/// Every method asks for a machine that knows the instructions; pointers, for eight floats there,
+/// or for one where it says so.
+trait Eight: Copy {
+    unsafe fn zero() -> Self;
+    /// Eight times the one float there.
+    unsafe fn splat(one: *const f32) -> Self;
+    unsafe fn load(from: *const f32) -> Self;
+    unsafe fn store(self, to: *mut f32);
+    unsafe fn add(self, other: Self) -> Self;
+    /// `self·a + b`
+    unsafe fn mul_add(self, a: Self, b: Self) -> Self;
+}
+
+impl Eight for [f32; 8] {
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        [0.0; 8]
+    }
+    #[inline(always)]
+    unsafe fn splat(one: *const f32) -> Self {
+        // SAFETY: as the trait asks.
+        [unsafe { *one }; 8]
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: as the trait asks.
+        unsafe { *from.cast() }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: as the trait asks.
+        unsafe { *to.cast() = self }
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        std::array::from_fn(|l| self[l] + other[l])
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, a: Self, b: Self) -> Self {
+        std::array::from_fn(|l| simd::mul_add::<{ simd::PORTABLE_FUSED }>(self[l], a[l], b[l]))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx {
+    use super::Eight;
+    use std::arch::x86_64::*;
+
+    impl Eight for __m256 {
+        #[inline(always)]
+        unsafe fn zero() -> Self {
+            // SAFETY: as the trait asks, here and below.
+            unsafe { _mm256_setzero_ps() }
+        }
+        #[inline(always)]
+        unsafe fn splat(one: *const f32) -> Self {
+            // SAFETY: as above.
+            unsafe { _mm256_broadcast_ss(&*one) }
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: as above.
+            unsafe { _mm256_loadu_ps(from) }
+        }
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            // SAFETY: as above.
+            unsafe { _mm256_storeu_ps(to, self) }
+        }
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            // SAFETY: as above.
+            unsafe { _mm256_add_ps(self, other) }
+        }
+        #[inline(always)]
+        unsafe fn mul_add(self, a: Self, b: Self) -> Self {
+            // SAFETY: as above.
+            unsafe { _mm256_fmadd_ps(self, a, b) }
+        }
+    }
+}

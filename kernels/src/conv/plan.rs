@@ -1,0 +1,300 @@
+//! How a pass of direct convolution is cut up: which pixels are computed at a time, which rows of
+//! the source they read, and with what filter taps.
+//!
+//! Work goes by chunks: a few small images, or a few rows of a large one. Their source, with its
+//! padding, is copied into a slab that fits the second cache; from there on padding is no concern.
+//! A slab is channels by images by rows by columns.
+
+use super::gather::{Row, Steps, index};
+use crate::geom::ConvGeom;
+use crate::simd::{Level, per_level};
+use std::ops::Range;
+
+/// Outputs of a chunk, about.
+const PIXELS: usize = 512;
+/// Elements of a slab that several images share, at most.
+const SLAB: usize = 1 << 16;
+/// Floats of a cache line.
+const LINE: usize = 16;
+
+/// A pass that computes planes of pixels from padded planes of another size.
+pub(super) struct Plan {
+    /// Images in the batch.
+    pub n: usize,
+    source: Source,
+    /// Outputs are `lanes` planes of `out_h` by `out_w`.
+    pub lanes: usize,
+    pub out_h: usize,
+    pub out_w: usize,
+    /// Images and rows of outputs in a chunk; more than one image only with all their rows.
+    pub images: usize,
+    pub rows: usize,
+    /// The chunk of rows from `r` on reads padded rows from `r·down.0/down.1 + down.2` on.
+    down: (usize, usize, usize),
+    /// Elements between two padded rows, two images and two channels of a slab.
+    pitch: usize,
+    image: usize,
+    pub plane: usize,
+    /// Outputs that see the same taps. Together they are all outputs.
+    pub phases: Vec<Phase>,
+}
+
+/// The planes that a pass reads.
+#[derive(Clone, Copy)]
+struct Source {
+    /// Channels of an image.
+    channels: usize,
+    h: usize,
+    w: usize,
+    /// Every how manieth row and column is ever read; the slab has only those.
+    keep: usize,
+    /// Rows and columns of padding before it.
+    top: usize,
+    left: usize,
+}
+
+/// Outputs of a chunk that see the same taps of the filter.
+pub(super) struct Phase {
+    /// The taps, as places in a filter's plane.
+    pub taps: Vec<usize>,
+    /// Where each lies in the slab.
+    offsets: Vec<usize>,
+    /// The same for as many channels as are taken together, again and again.
+    table: Vec<u32>,
+    repeats: usize,
+    advance: usize,
+    pixels: Vec<Row>,
+}
+
+impl Plan {
+    /// `y` from `channels` of the channels of `x`: output `(i,j)` sees the taps at
+    /// `(i·stride + u·dilation, j·stride + v·dilation)` of a padded plane.
+    pub(super) fn forward(g: &ConvGeom, channels: usize) -> Self {
+        let (d, pad) = (g.how.dilation, g.how.pad);
+        // A filter of one tap sees only the pixels at multiples of the stride.
+        let one = g.kh * g.kw == 1 && pad == 0;
+        let (s, keep) = if one { (1, g.how.stride) } else { (g.how.stride, 1) };
+        let source = Source { channels: g.c, h: g.h, w: g.w, keep, top: pad, left: pad };
+        let slab_rows = |rows: usize| (rows - 1) * s + (g.kh - 1) * d + 1;
+        let pitch = g.w.div_ceil(keep) + 2 * pad;
+        let mut plan = Plan::cut(g.n, source, [g.o, g.oh, g.ow], 1, pitch, slab_rows);
+        plan.down = (s, 1, 0);
+        let taps = (0..g.kh * g.kw).collect::<Vec<_>>();
+        let offsets = taps.iter().map(|t| t / g.kw * d * pitch + t % g.kw * d).collect();
+        let pixels = plan.pixels(|i, j| Some(i * s * pitch + j * s));
+        plan.phases = vec![Phase::new(taps, offsets, channels, plan.plane, pixels)];
+        plan
+    }
+
+    /// `dx` from `dy`, for pixel `p` of either axis: tap `u` reaches it from output `i` where
+    /// `i·s + u·d - pad = p`.
+    ///
+    /// Let `m = ⌊(p + pad) / s⌋` and `a = (p + pad) mod s`. The taps that reach `p` are those with
+    /// `u·d mod s = a`, and then `i = m - ⌊u·d / s⌋`. So pixels of equal `a` in both axes see the
+    /// same taps, and see them at stride 1.
+    pub(super) fn dx(g: &ConvGeom) -> Self {
+        let (s, d, pad) = (g.how.stride, g.how.dilation, g.how.pad);
+        let m = |p: usize| (p + pad) / s;
+        // The largest ⌊u·d / s⌋; where it exceeds m(0), the first pixels read padding.
+        let (back_y, back_x) = ((g.kh - 1) * d / s, (g.kw - 1) * d / s);
+        let before = |back: usize| back.saturating_sub(m(0));
+        let first = |back: usize| m(0).saturating_sub(back);
+        let (top, left) = (before(back_y), before(back_x));
+        let source = Source { channels: g.o, h: g.oh, w: g.ow, keep: 1, top, left };
+        let slab_rows = |rows: usize| m(rows - 1) - m(0) + back_y + 1;
+        let pitch = left + g.ow.max(m(g.w - 1) + 1);
+        let mut plan = Plan::cut(g.n, source, [g.c, g.h, g.w], s, pitch, slab_rows);
+        plan.down = (1, s, first(back_y));
+        let phase = |(a, b): (usize, usize)| {
+            let sees = |t: &usize| t / g.kw * d % s == a && t % g.kw * d % s == b;
+            let taps = (0..g.kh * g.kw).filter(sees).collect::<Vec<_>>();
+            let place = |t: &usize| {
+                let (u, v) = (t / g.kw, t % g.kw);
+                (back_y - u * d / s) * pitch + back_x - v * d / s
+            };
+            let offsets = taps.iter().map(place).collect();
+            let pixels = plan.pixels(|p, q| {
+                let here = (p + pad) % s == a && (q + pad) % s == b;
+                here.then(|| (m(p) - m(0)) * pitch + m(q) - m(0) + first(back_x))
+            });
+            Phase::new(taps, offsets, g.o, plan.plane, pixels)
+        };
+        plan.phases = (0..s * s).map(|ab| phase((ab / s, ab % s))).collect();
+        plan
+    }
+
+    /// The chunks of a plan, which have a multiple of `whole` rows, and their slab.
+    fn cut(
+        n: usize,
+        source: Source,
+        [lanes, out_h, out_w]: [usize; 3],
+        whole: usize,
+        pitch: usize,
+        slab_rows: impl Fn(usize) -> usize,
+    ) -> Self {
+        let chunks = (out_h * out_w).div_ceil(PIXELS).min(out_h.div_ceil(whole));
+        let rows = out_h.div_ceil(chunks).next_multiple_of(whole).min(out_h);
+        let image = slab_rows(rows) * pitch;
+        let fit = (PIXELS / (rows * out_w)).min(SLAB / (source.channels * image)).clamp(1, n);
+        let images = if rows == out_h { fit } else { 1 };
+        // An odd number of cache lines, so that the planes spread over all sets of the cache.
+        let plane = (images * image).div_ceil(LINE) | 1;
+        Plan {
+            n,
+            source,
+            lanes,
+            out_h,
+            out_w,
+            images,
+            rows,
+            down: (1, 1, 0),
+            pitch,
+            image,
+            plane: plane * LINE,
+            phases: Vec::new(),
+        }
+    }
+
+    /// A row for each output of a chunk of which `base` knows the place in an image of the slab.
+    fn pixels(&self, base: impl Fn(usize, usize) -> Option<usize>) -> Vec<Row> {
+        let mut pixels = Vec::new();
+        for slot in 0..self.images * self.rows * self.out_w {
+            let (j, i) = (slot % self.out_w, slot / self.out_w);
+            let (i, image) = (i % self.rows, i / self.rows);
+            if let Some(base) = base(i, j) {
+                pixels.push(Row { base: index(image * self.image + base), slot: index(slot) });
+            }
+        }
+        pixels
+    }
+
+    /// Elements between two images of the source.
+    pub(super) fn source_len(&self) -> usize {
+        self.source.channels * self.source.h * self.source.w
+    }
+
+    /// Elements of a slab of all channels.
+    pub(super) fn slab_len(&self) -> usize {
+        self.source.channels * self.plane
+    }
+
+    /// Outputs of a full chunk.
+    pub(super) fn chunk_len(&self) -> usize {
+        self.images * self.rows * self.out_w
+    }
+
+    /// Fills a slab, which was all zeros at first, for the outputs from row `r` on of `images`
+    /// images: with as many channels as it has planes, the first of which starts in `source`.
+    pub(super) fn fill(
+        &self,
+        level: Level,
+        source: &[f32],
+        images: usize,
+        r: usize,
+        slab: &mut [f32],
+    ) {
+        let Source { h, w, keep, top, left, .. } = self.source;
+        let (kept_h, kept_w) = (h.div_ceil(keep), w.div_ceil(keep));
+        // Rows of the slab that show the source; those above and below are padding.
+        let first = r * self.down.0 / self.down.1 + self.down.2;
+        let rows = self.image / self.pitch;
+        let start = top.saturating_sub(first).min(rows);
+        let end = (top + kept_h).saturating_sub(first).clamp(start, rows);
+        let shown = (first + start).saturating_sub(top) * keep * w;
+        for image in 0..images {
+            let planes = source[image * self.source_len()..].chunks_exact(h * w);
+            for (slab, plane) in slab.chunks_exact_mut(self.plane).zip(planes) {
+                let slab = &mut slab[image * self.image..][..self.image];
+                slab[..start * self.pitch].fill(0.0);
+                slab[end * self.pitch..].fill(0.0);
+                if start < end {
+                    let slab = &mut slab[start * self.pitch + left..];
+                    let (x, stride) = (&plane[shown..], keep * w);
+                    copy_rows(level, [end - start, kept_w], x, stride, keep, slab, self.pitch);
+                }
+            }
+        }
+    }
+}
+
+impl Phase {
+    fn new(
+        taps: Vec<usize>,
+        offsets: Vec<usize>,
+        channels: usize,
+        plane: usize,
+        pixels: Vec<Row>,
+    ) -> Self {
+        // A table long enough that turning to its next repetition costs nothing.
+        const LONGEST: usize = 256;
+        let fits = |n: &usize| channels.is_multiple_of(*n) && n * taps.len() <= LONGEST;
+        let together = (1..=channels.min(LONGEST)).rev().find(fits).unwrap_or(1);
+        let table = (0..together).flat_map(|c| offsets.iter().map(move |at| index(c * plane + at)));
+        let (table, repeats) = (table.collect(), channels / together);
+        Phase { taps, table, repeats, advance: together * plane, offsets, pixels }
+    }
+
+    /// The taps of one channel after the other.
+    pub(super) fn steps(&self) -> Steps<'_> {
+        Steps { table: &self.table, repeats: self.repeats, advance: self.advance }
+    }
+
+    /// The pixels among the first `many` outputs of a chunk.
+    pub(super) fn pixels(&self, many: usize) -> &[Row] {
+        &self.pixels[..self.pixels.partition_point(|pixel| (pixel.slot as usize) < many)]
+    }
+
+    /// The taps `which`, counted over the channels of planes `plane` apart, as rows, not as steps.
+    pub(super) fn tap_rows(&self, which: Range<usize>, plane: usize) -> Vec<Row> {
+        let taps = self.offsets.len();
+        let base = |at: usize| index(at / taps * plane + self.offsets[at % taps]);
+        which.clone().map(|at| Row { base: base(at), slot: index(at - which.start) }).collect()
+    }
+}
+
+per_level! {
+    /// `y[i·y_stride + j] = x[i·x_stride + j·x_step]` for `i < rows` and `j < cols`.
+    fn copy_rows[](
+        size: [usize; 2],
+        x: &[f32],
+        x_stride: usize,
+        x_step: usize,
+        y: &mut [f32],
+        y_stride: usize,
+    ) {
+        let [rows, cols] = size;
+        if x_step > 1 {
+            for i in 0..rows {
+                let x = x[i * x_stride..].iter().step_by(x_step);
+                y[i * y_stride..][..cols].iter_mut().zip(x).for_each(|(y, x)| *y = *x);
+            }
+            return;
+        }
+        // In strips of fixed widths, since a call to copy a short row takes longer than the row.
+        let mut j = 0;
+        while j < cols {
+            let (x, y) = (&x[j..], &mut y[j..]);
+            j += match cols - j {
+                32.. => copy_strip::<32>(rows, x, x_stride, y, y_stride),
+                16.. => copy_strip::<16>(rows, x, x_stride, y, y_stride),
+                8.. => copy_strip::<8>(rows, x, x_stride, y, y_stride),
+                4.. => copy_strip::<4>(rows, x, x_stride, y, y_stride),
+                _ => copy_strip::<1>(rows, x, x_stride, y, y_stride),
+            };
+        }
+    }
+}
+
+#[inline(always)]
+fn copy_strip<const N: usize>(
+    rows: usize,
+    x: &[f32],
+    x_stride: usize,
+    y: &mut [f32],
+    y_stride: usize,
+) -> usize {
+    for i in 0..rows {
+        y[i * y_stride..][..N].copy_from_slice(&x[i * x_stride..][..N]);
+    }
+    N
+}
