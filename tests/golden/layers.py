@@ -1,0 +1,59 @@
+"""Layers and residual blocks in full precision, by the parameter names of PyTorch and torchvision."""
+
+import math
+
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from cases import Family
+from network import MARGIN, Block, watch
+
+
+def family():
+    f = Family("layers")
+    layer(f, "linear", nn.Linear(7, 4), (5, 7))
+    how = dict(stride=2, padding=1)
+    layer(f, "conv2d", nn.Conv2d(3, 4, 3, **how), (2, 3, 6, 5), how)
+    layer(f, "batch_norm2d", nn.BatchNorm2d(4), (3, 4, 5, 6), dict(eps=1e-5, momentum=0.1))
+    for form in ("normal", "bireal"):
+        for name, channels, planes, stride in [("same", 6, 6, 1), ("down", 4, 8, 2), ("down_odd", 4, 7, 2)]:
+            block = Block(channels, planes, stride, form, conv=nn.Conv2d)
+            layer(f, f"block_{form}_{name}", block, (2, channels, 6, 6), dict(stride=stride))
+    return f
+
+
+def layer(f, case, module, shape, args={}):
+    """Value, gradients of x and of each parameter, and `after.` each running statistic."""
+    for attempt in range(1000):
+        inputs = dict(x=f.normal(f"{case}/{attempt}/x", shape))
+        for name, value in module.state_dict().items():
+            if name.endswith("num_batches_tracked"):
+                continue
+            key = f"{case}/{attempt}/{name}"
+            if name.endswith("running_var") or ".bn" in f".{name}" and name.endswith("weight"):
+                inputs[name] = f.uniform(key, value.shape, 0.5, 1.5)
+            else:
+                inputs[name] = f.normal(key, value.shape, scale=0.5)
+        if kinks_avoided(module, inputs):
+            break
+    else:
+        raise AssertionError(f"{case}: no draw clear of the kinks")
+    running = [name for name in inputs if "running" in name]
+
+    def function(x, *values):
+        state = dict(zip(list(inputs)[1:], values))
+        state |= {name: state[name].clone() for name in running}
+        y = functional_call(module.double().train(), state, (x,))
+        return y, {f"after.{name}": state[name] for name in running}
+
+    f.case(case, function, inputs, args, constant=running)
+
+
+def kinks_avoided(module, inputs):
+    """Whether every number that enters a hardtanh is clear of +-1."""
+    x, *state = [(k, torch.tensor(v, dtype=torch.float64)) for k, v in inputs.items()]
+    watch.nearest = math.inf
+    with torch.no_grad():
+        functional_call(module.double().train(), dict(state), (x[1],))
+    return watch.nearest >= MARGIN
