@@ -62,33 +62,30 @@ def pools(f):
 
 
 def batch_norm(f, case, shape):
-    """Training: also `mean` and `var` of the batch (var divided by n, as y uses it) and the running
-    statistics afterwards, whose variance is divided by n - 1:
+    """Training: by the moments of the batch, `mean` and `var` (divided by n). Evaluating: by given ones.
 
-        running <- (1 - momentum) running + momentum batch
-
-    Evaluating: y from the running statistics.
+    What happens to the running statistics is a matter of the layer, and stands in layers.py.
     """
     c = shape[1]
-    inputs = dict(
-        x=f.normal(case + "/x", shape, scale=1.5) + f.normal(case + "/shift", (c,) + (1,) * (len(shape) - 2)),
+    args = dict(eps=1e-5)
+    affine = dict(
         weight=f.uniform(case + "/weight", (c,), 0.5, 1.5),
         bias=f.normal(case + "/bias", (c,)),
-        running_mean=f.normal(case + "/running_mean", (c,)),
-        running_var=f.uniform(case + "/running_var", (c,), 0.5, 2.0),
     )
-    running = ("running_mean", "running_var")
-    args = dict(eps=1e-5, momentum=0.1)
+    shift = f.normal(case + "/shift", (c,) + (1,) * (len(shape) - 2))
+    x = f.normal(case + "/x", shape, scale=1.5) + shift
 
-    def training(x, weight, bias, running_mean, running_var):
-        mean, var = running_mean.clone(), running_var.clone()
-        y = F.batch_norm(x, mean, var, weight, bias, True, args["momentum"], args["eps"])
+    def training(x, weight, bias):
         axes = [0] + list(range(2, x.ndim))
         more = dict(mean=x.mean(axes), var=x.var(axes, unbiased=False))
-        return y, more | dict(after_running_mean=mean, after_running_var=var)
+        return F.batch_norm(x, None, None, weight, bias, True, 0.0, args["eps"]), more
 
-    def evaluating(x, weight, bias, running_mean, running_var):
-        return F.batch_norm(x, running_mean, running_var, weight, bias, False, 0.0, args["eps"])
+    def evaluating(x, mean, var, weight, bias):
+        return F.batch_norm(x, mean, var, weight, bias, False, 0.0, args["eps"])
 
-    f.case(case + "_training", training, inputs, args, constant=running)
-    f.case(case + "_evaluating", evaluating, inputs, args, constant=running)
+    given = dict(
+        mean=f.normal(case + "/mean", (c,)),
+        var=f.uniform(case + "/var", (c,), 0.5, 2.0),
+    )
+    f.case(case + "_training", training, dict(x=x) | affine, args)
+    f.case(case + "_evaluating", evaluating, dict(x=x) | given | affine, args, constant=tuple(given))

@@ -15,7 +15,9 @@ def family():
     layer(f, "linear", nn.Linear(7, 4), (5, 7))
     how = dict(stride=2, padding=1)
     layer(f, "conv2d", nn.Conv2d(3, 4, 3, **how), (2, 3, 6, 5), how)
-    layer(f, "batch_norm2d", nn.BatchNorm2d(4), (3, 4, 5, 6), dict(eps=1e-5, momentum=0.1))
+    settings = dict(eps=1e-5, momentum=0.1)
+    layer(f, "batch_norm2d", nn.BatchNorm2d(4), (3, 4, 5, 6), settings)
+    layer(f, "batch_norm1d", nn.BatchNorm1d(5), (7, 5), settings)
     for form in ("normal", "bireal"):
         for name, channels, planes, stride in [("same", 6, 6, 1), ("down", 4, 8, 2), ("down_odd", 4, 7, 2)]:
             block = Block(channels, planes, stride, form, conv=nn.Conv2d)
@@ -24,7 +26,14 @@ def family():
 
 
 def layer(f, case, module, shape, args={}):
-    """Value, gradients of x and of each parameter, and `after.` each running statistic."""
+    """Value, gradients of x and of each parameter, all in training mode.
+
+    Where there is batch norm, also `after.` each running statistic,
+
+        running <- (1 - momentum) running + momentum batch    (a variance divided by n - 1)
+
+    and `evaluated`, the value by the running statistics from before.
+    """
     for attempt in range(1000):
         inputs = dict(x=f.normal(f"{case}/{attempt}/x", shape))
         for name, value in module.state_dict().items():
@@ -44,8 +53,11 @@ def layer(f, case, module, shape, args={}):
     def function(x, *values):
         state = dict(zip(list(inputs)[1:], values))
         state |= {name: state[name].clone() for name in running}
+        with torch.no_grad():
+            evaluated = functional_call(module.double().eval(), state, (x,))
         y = functional_call(module.double().train(), state, (x,))
-        return y, {f"after.{name}": state[name] for name in running}
+        more = {f"after.{name}": state[name] for name in running}
+        return y, more | (dict(evaluated=evaluated) if running else {})
 
     f.case(case, function, inputs, args, constant=running)
 
@@ -55,5 +67,7 @@ def kinks_avoided(module, inputs):
     x, *state = [(k, torch.tensor(v, dtype=torch.float64)) for k, v in inputs.items()]
     watch.nearest = math.inf
     with torch.no_grad():
-        functional_call(module.double().train(), dict(state), (x[1],))
+        for mode in (True, False):
+            copies = {name: value.clone() for name, value in state}
+            functional_call(module.double().train(mode), copies, (x[1],))
     return watch.nearest >= MARGIN

@@ -37,10 +37,9 @@ def family():
 
 
 def divergence(f, suffix, x):
-    """KL(teacher || student) = sum_c p (ln p - ln q) of one sample, averaged over the batch,
+    """T^2 KL(teacher || student) = T^2 sum_c p (ln p - ln q) of one sample, averaged over the batch,
 
-    with q = softmax(x / temperature) and p = softmax(teacher / temperature), which is stored too.
-    The factor temperature^2 that often stands before it is left out.
+    with q = softmax(x / T) and p = softmax(teacher / T), which is stored too (Hinton et al., 2015).
     """
     teacher = f.normal("teacher" + suffix, x.shape, scale=2.0)
     for temperature in (1.0, 4.0):
@@ -48,7 +47,7 @@ def divergence(f, suffix, x):
         def kl(x, teacher):
             p = F.softmax(teacher / temperature, 1)
             y = F.kl_div(F.log_softmax(x / temperature, 1), p, reduction="batchmean")
-            return y, dict(probabilities=p)
+            return temperature**2 * y, dict(probabilities=p)
 
         f.case(
             f"kl_div_temperature{temperature:g}{suffix}",
