@@ -10,8 +10,6 @@ IMB, per output channel c with n weights (Qin et al., 2020, as IR-Net's Libra-PB
 The gradient goes through sign by an estimator, then through std and mean by PyTorch's own rules.
 """
 
-import math
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -115,7 +113,7 @@ def weights(f):
         estimator, more = dte(y, 10.0, rule, threshold, 0.1)
         f.case(
             f"imb_dte_{rule}",
-            lambda w: (imb(w, estimator), more | dict(t_used=estimator.t)),
+            lambda w: (imb(w, estimator), more | dict(t_used=estimator.t, k=estimator.k)),
             dict(w=w),
             dict(t=10.0, eps=0.1, threshold=threshold),
         )
@@ -124,16 +122,14 @@ def weights(f):
 def magnitudes(f):
     """XNOR-Net's scale, m = mean |w| per output channel, on raw latent weights: q = sign(w) m.
 
-    Three treatments of m on the way back, STE clipped at 1 for the sign:
+    Two treatments of m on the way back, STE clipped at 1 for the sign:
 
     detached    m is a constant                      dw = m 1[|w| <= 1] dq
     through     PyTorch's gradient of m is added     dw += sign(w)/n sum_j dq_j sign(w_j)
-    xnor        the rule of Rastegari et al. (2016)  dw = (1/n + m 1[|w| <= 1]) dq
     """
     for suffix, shape in {"": (4, 3, 3, 3), "_dense": (5, 16)}.items():
         numbers = lambda g, n: 0.8 * g.standard_normal(n)
         w = f.draw("mean_abs" + suffix, shape, numbers, (-1, 0, 1), 1e-3)
-        n = math.prod(shape[1:])
 
         def mean_abs(w):
             return w.abs().flatten(1).mean(1).view(rows(w))
@@ -144,11 +140,7 @@ def magnitudes(f):
         def through(w):
             return Sign.apply(w, ESTIMATORS["ste"]) * mean_abs(w)
 
-        def xnor(w):
-            # The value of detached(w); the term w/n has the slope 1/n and the value 0.
-            return detached(w) + (w - w.detach()) / n
-
-        for rule in (detached, through, xnor):
+        for rule in (detached, through):
             f.case(f"mean_abs_{rule.__name__}{suffix}", rule, dict(w=w), dict(clip=1.0))
 
 

@@ -1,6 +1,7 @@
 """Layers and residual blocks in full precision, by the parameter names of PyTorch and torchvision."""
 
 import math
+from collections import OrderedDict
 
 import torch
 from torch import nn
@@ -12,17 +13,21 @@ from network import MARGIN, Block, watch
 
 def family():
     f = Family("layers")
-    layer(f, "linear", nn.Linear(7, 4), (5, 7))
+    layer(f, "linear", named("fc", nn.Linear(7, 4)), (5, 7))
     how = dict(stride=2, padding=1)
-    layer(f, "conv2d", nn.Conv2d(3, 4, 3, **how), (2, 3, 6, 5), how)
-    settings = dict(eps=1e-5, momentum=0.1)
-    layer(f, "batch_norm2d", nn.BatchNorm2d(4), (3, 4, 5, 6), settings)
-    layer(f, "batch_norm1d", nn.BatchNorm1d(5), (7, 5), settings)
+    layer(f, "conv2d", named("conv1", nn.Conv2d(3, 4, 3, bias=False, **how)), (2, 3, 6, 5), how)
+    layer(f, "batch_norm", named("bn1", nn.BatchNorm2d(4)), (3, 4, 5, 6))
+    layer(f, "batch_norm_dense", named("bn1", nn.BatchNorm1d(5)), (7, 5))
     for form in ("normal", "bireal"):
         for name, channels, planes, stride in [("same", 6, 6, 1), ("down", 4, 8, 2), ("down_odd", 4, 7, 2)]:
             block = Block(channels, planes, stride, form, conv=nn.Conv2d)
             layer(f, f"block_{form}_{name}", block, (2, channels, 6, 6), dict(stride=stride))
     return f
+
+
+def named(name, module):
+    """The module under a name, as if it were part of a network."""
+    return nn.Sequential(OrderedDict([(name, module)]))
 
 
 def layer(f, case, module, shape, args={}):
@@ -40,7 +45,7 @@ def layer(f, case, module, shape, args={}):
             if name.endswith("num_batches_tracked"):
                 continue
             key = f"{case}/{attempt}/{name}"
-            if name.endswith("running_var") or ".bn" in f".{name}" and name.endswith("weight"):
+            if name.endswith("running_var") or name.startswith("bn") and name.endswith("weight"):
                 inputs[name] = f.uniform(key, value.shape, 0.5, 1.5)
             else:
                 inputs[name] = f.normal(key, value.shape, scale=0.5)

@@ -1,7 +1,7 @@
-"""One training step of a small binary residual network in each of two forms.
+"""One training step of a narrow binary ResNet-20 in each of two forms.
 
     stem    conv1 3x3 (real), bn1, hardtanh
-    layerS  one block each, S = 1, 2, 3, of 8, 16 and 32 channels; the latter two start with stride 2
+    layerS  three blocks each, S = 1, 2, 3, of 8, 8 and 16 channels; the latter two start with stride 2
     block   normal   hardtanh(bn2(conv2(hardtanh(bn1(conv1(x))))) + shortcut(x))
             bireal   h = hardtanh(bn1(conv1(x)) + shortcut(x)), then hardtanh(bn2(conv2(h)) + h)
     tail    average over the image, fc (real)
@@ -26,9 +26,10 @@ import binarize
 from cases import Family
 from estimators import Ede, Sign, schedule
 
-WIDTHS = (8, 16, 32)
+WIDTHS = (8, 8, 16)
+DEPTH = 3
 CLASSES = 10
-BATCH = (4, 3, 16, 16)
+BATCH = (4, 3, 10, 10)
 # EDE at three quarters of the training, where t has passed 1.
 EDE = dict(low=0.1, high=10.0, progress=0.75)
 SGD = dict(lr=0.1, momentum=0.9, weight_decay=1e-4)
@@ -98,7 +99,11 @@ class Net(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(BATCH[1], WIDTHS[0], 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(WIDTHS[0])
-        stage = lambda i, o, stride: nn.Sequential(Block(i, o, stride, form))
+
+        def stage(channels, planes, stride):
+            rest = [Block(planes, planes, 1, form) for _ in range(DEPTH - 1)]
+            return nn.Sequential(Block(channels, planes, stride, form), *rest)
+
         self.layer1 = stage(WIDTHS[0], WIDTHS[0], 1)
         self.layer2 = stage(WIDTHS[0], WIDTHS[1], 2)
         self.layer3 = stage(WIDTHS[1], WIDTHS[2], 2)

@@ -68,14 +68,13 @@ def table(make, lr, epochs):
 def schedules(f):
     """`lr[i]` is the rate during epoch i = 0 .. n - 1.
 
-    cosine          low + (lr - low) (1 + cos(pi i / n)) / 2: the rate of epoch n would be `low`
+    cosine          lr (1 + cos(pi i / n)) / 2: the rate of epoch n would be 0
     step            lr gamma^floor(i / every)
     multi_step      lr gamma^(milestones at or before i)
-    warmup_cosine   lr (i + 1) / warmup while i < warmup, then the cosine over the other n - warmup
+    warmup_cosine   lr i / warmup while i < warmup, then the cosine over the other n - warmup
     """
-    for case, lr, low, n in [("cosine", 0.1, 0.0, 10), ("cosine_low", 0.1, 0.001, 7)]:
-        rates = table(lambda o: lr_scheduler.CosineAnnealingLR(o, n, eta_min=low), lr, n)
-        keep(f, case, rates, lr=lr, low=low, epochs=n)
+    rates = table(lambda o: lr_scheduler.CosineAnnealingLR(o, 10), 0.1, 10)
+    keep(f, "cosine", rates, lr=0.1, epochs=10)
     rates = table(lambda o: lr_scheduler.StepLR(o, 3, 0.1), 0.2, 10)
     keep(f, "step", rates, lr=0.2, every=3, gamma=0.1, epochs=10)
     rates = table(lambda o: lr_scheduler.MultiStepLR(o, [4, 7], 0.1), 0.2, 10)
@@ -85,7 +84,7 @@ def schedules(f):
 
     def formula(i):
         if i < warmup:
-            return (i + 1) / warmup
+            return i / warmup
         return (1 + math.cos(math.pi * (i - warmup) / (n - warmup))) / 2
 
     rates = table(lambda o: lr_scheduler.LambdaLR(o, formula), lr, n)
