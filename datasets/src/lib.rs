@@ -1,1 +1,28 @@
-//! Image sets for `dirnet`.
+//! Image sets for `dirnet`: bytes, labels and seeded order. This crate knows no tensor and no kernel.
+//!
+//! ```
+//! let data = dirnet_datasets::digits();
+//! assert_eq!((data.train.len(), data.test.len()), (1347, 450));
+//! for batch in data.train_batches(64).seed(7).epoch(0) {
+//!     let [n, _, _, _] = batch.shape;
+//!     assert_eq!((batch.images.len(), batch.labels.len()), (n * 8 * 8, n));
+//! }
+//! ```
+#![forbid(unsafe_code)]
+
+mod augment;
+mod batches;
+mod dataset;
+mod digits;
+mod error;
+mod fashion;
+pub mod npz;
+mod rng;
+
+pub use augment::Augment;
+pub use batches::{Batch, BatchIter, Batches};
+pub use dataset::{Dataset, Split};
+pub use digits::digits;
+pub use error::Error;
+pub use fashion::fashion_mini;
+pub use rng::Rng;

@@ -1,0 +1,223 @@
+//! Signs of floats into bytes and back: the images and filters of a convolution.
+
+use super::bit;
+use crate::simd::{self, per_level};
+use crate::{ConvGeom, par};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// What stands outside a +-1 image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Pad {
+    /// Nothing: a tap outside the image is left out of the sum.
+    #[default]
+    Zero,
+    /// -1 everywhere.
+    Minus,
+    /// +1 everywhere.
+    Plus,
+}
+
+impl Pad {
+    /// The number that a tap outside the image meets.
+    pub const fn value(self) -> f32 {
+        match self {
+            Pad::Zero => 0.0,
+            Pad::Minus => -1.0,
+            Pad::Plus => 1.0,
+        }
+    }
+
+    /// The byte of a pixel outside whose first `channels` channels exist.
+    pub(super) fn byte(self, channels: usize) -> u8 {
+        match self {
+            Pad::Zero => 0x80,
+            Pad::Minus => 0,
+            Pad::Plus => 0xF >> 4usize.saturating_sub(channels),
+        }
+    }
+}
+
+/// A batch of +-1 images, ready for the convolution of one [`ConvGeom`]: two bits a number.
+#[derive(Clone, Debug)]
+pub struct Image {
+    shape: [usize; 4],
+    groups: usize,
+    nan: bool,
+    /// `[N][groups][C/groups/4][H][W]` nibbles.
+    bytes: Vec<u8>,
+}
+
+impl Image {
+    /// The signs of `x`, of shape `N C H W`.
+    ///
+    /// # Panics
+    /// If `x` is not as long as `g` says.
+    #[track_caller]
+    pub fn pack(g: &ConvGeom, x: &[f32]) -> Image {
+        assert_eq!(x.len(), g.x_len(), "bits::Image::pack: x of {:?}", g.x());
+        let (level, area, quads) = (simd::level(), g.h * g.w, g.group_c().div_ceil(4));
+        let nan = AtomicBool::new(false);
+        let mut bytes = vec![0; g.n * g.how.groups * quads * area];
+        let planes = (par::GRAIN / (4 * area)).max(1);
+        par::chunks(&mut bytes, planes * area, |i, bytes| {
+            for (j, plane) in bytes.chunks_mut(area).enumerate() {
+                let (group, quad) = ((i * planes + j) / quads, (i * planes + j) % quads);
+                let end = (group + 1) * g.group_c();
+                let first = group * g.group_c() + 4 * quad;
+                let x = &x[first * area..end.min(first + 4) * area];
+                if pack_plane(level, x, plane) {
+                    nan.store(true, Relaxed);
+                }
+            }
+        });
+        Image { shape: g.x(), groups: g.how.groups, nan: nan.into_inner(), bytes }
+    }
+
+    /// Writes +-1.0 in the shape `N C H W`.
+    ///
+    /// # Panics
+    /// If `y` has another length.
+    #[track_caller]
+    pub fn unpack(&self, y: &mut [f32]) {
+        let [n, c, h, w] = self.shape;
+        assert_eq!(y.len(), n * c * h * w, "bits::Image::unpack: y of {:?}", self.shape);
+        let (level, area, group_c) = (simd::level(), h * w, c / self.groups);
+        let channels = (par::GRAIN / area).max(1);
+        par::chunks(y, channels * area, |i, y| {
+            for (j, y) in y.chunks_mut(area).enumerate() {
+                let (group, c) = ((i * channels + j) / group_c, (i * channels + j) % group_c);
+                let plane = group * group_c.div_ceil(4) + c / 4;
+                let x = &self.bytes[plane * area..][..area];
+                unpack_plane(level, x, (c % 4) as u32, y);
+            }
+        });
+    }
+
+    /// Bytes of memory it holds.
+    pub fn bytes(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Whether a NaN was packed (as +1).
+    pub fn has_nan(&self) -> bool {
+        self.nan
+    }
+
+    /// Planes of image `n` and group `group`.
+    pub(super) fn planes(&self, n: usize, group: usize) -> &[u8] {
+        let size = self.bytes.len() / (self.shape[0] * self.groups);
+        &self.bytes[(n * self.groups + group) * size..][..size]
+    }
+
+    #[track_caller]
+    pub(super) fn check(&self, op: &str, g: &ConvGeom) {
+        let mine = (self.shape, self.groups);
+        assert_eq!(mine, (g.x(), g.how.groups), "{op}: image packed for another shape or groups");
+    }
+}
+
+/// The +-1 filters of one [`ConvGeom`]: one bit a number.
+#[derive(Clone, Debug)]
+pub struct Filters {
+    shape: [usize; 4],
+    groups: usize,
+    /// `[groups][O/groups/2][C/groups/4][KH][KW]` pairs of nibbles.
+    bytes: Vec<u8>,
+}
+
+impl Filters {
+    /// The signs of `w`, of shape `O C/groups KH KW`.
+    ///
+    /// # Panics
+    /// If `w` is not as long as `g` says.
+    #[track_caller]
+    pub fn pack(g: &ConvGeom, w: &[f32]) -> Filters {
+        assert_eq!(w.len(), g.w_len(), "bits::Filters::pack: w of {:?}", g.filters());
+        let taps = g.kh * g.kw;
+        let (pairs, quads) = (g.group_o().div_ceil(2), g.group_c().div_ceil(4));
+        let mut bytes = vec![0; g.how.groups * pairs * quads * taps];
+        par::chunks(&mut bytes, quads * taps, |i, bytes| {
+            let (group, pair) = (i / pairs, i % pairs);
+            for o in 2 * pair..g.group_o().min(2 * pair + 2) {
+                let w = &w[(group * g.group_o() + o) * g.taps()..][..g.taps()];
+                for (c, w) in w.chunks(taps).enumerate() {
+                    let shift = 4 * (o % 2) + c % 4;
+                    for (byte, &w) in bytes[c / 4 * taps..].iter_mut().zip(w) {
+                        *byte |= bit(w) << shift;
+                    }
+                }
+            }
+        });
+        Filters { shape: g.filters(), groups: g.how.groups, bytes }
+    }
+
+    /// Writes +-1.0 in the shape `O C/groups KH KW`.
+    ///
+    /// # Panics
+    /// If `w` has another length.
+    #[track_caller]
+    pub fn unpack(&self, w: &mut [f32]) {
+        let [o, c, kh, kw] = self.shape;
+        assert_eq!(w.len(), o * c * kh * kw, "bits::Filters::unpack: w of {:?}", self.shape);
+        let (taps, group_o) = (kh * kw, o / self.groups);
+        par::chunks(w, c * taps, |o, w| {
+            let (group, o) = (o / group_o, o % group_o);
+            let pair = group * group_o.div_ceil(2) + o / 2;
+            let bytes = &self.bytes[pair * c.div_ceil(4) * taps..];
+            for (c, w) in w.chunks_mut(taps).enumerate() {
+                let shift = 4 * (o % 2) + c % 4;
+                for (w, byte) in w.iter_mut().zip(&bytes[c / 4 * taps..]) {
+                    *w = value(byte >> shift);
+                }
+            }
+        });
+    }
+
+    /// Bytes of memory they hold.
+    pub fn bytes(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Pairs of nibbles of `group`: `[O/groups/2][C/groups/4][KH][KW]`.
+    pub(super) fn pairs(&self, group: usize) -> &[u8] {
+        let size = self.bytes.len() / self.groups;
+        &self.bytes[group * size..][..size]
+    }
+
+    #[track_caller]
+    pub(super) fn check(&self, op: &str, g: &ConvGeom) {
+        let mine = (self.shape, self.groups);
+        assert_eq!(
+            mine,
+            (g.filters(), g.how.groups),
+            "{op}: filters packed for another shape or groups"
+        );
+    }
+}
+
+/// +1.0 or -1.0, as the lowest bit says.
+#[inline(always)]
+pub(super) fn value(bits: u8) -> f32 {
+    2.0 * f32::from(bits & 1) - 1.0
+}
+
+per_level! {
+    /// Up to four planes of floats into one of nibbles; whether a NaN was among them.
+    fn pack_plane[](x: &[f32], plane: &mut [u8]) -> bool {
+        let mut nan = false;
+        plane.fill(0);
+        for (b, x) in x.chunks_exact(plane.len()).enumerate() {
+            for (byte, &x) in plane.iter_mut().zip(x) {
+                *byte |= bit(x) << b;
+                nan |= x.is_nan();
+            }
+        }
+        nan
+    }
+
+    fn unpack_plane[](plane: &[u8], b: u32, y: &mut [f32]) {
+        for (y, byte) in y.iter_mut().zip(plane) {
+            *y = value(byte >> b);
+        }
+    }
+}

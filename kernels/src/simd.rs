@@ -1,0 +1,177 @@
+//! The choice of instruction set: made once for the process, reported by name.
+//!
+//! A kernel is written once and compiled for each [`Level`]. It asks [`level`] once, at its door
+//! and on the caller's thread, and hands the answer to its workers.
+//!
+//! The environment variable `DIRNET_SIMD` (`portable` or `avx2`) overrules the detection.
+
+use std::cell::Cell;
+use std::sync::OnceLock;
+
+/// A set of instructions that kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Level {
+    /// What every machine of the target has; on x86-64 that is SSE2.
+    Portable,
+    /// x86-64 with AVX2, FMA, BMI2 and POPCNT: most processors since 2013.
+    Avx2,
+}
+
+impl Level {
+    /// The name that `DIRNET_SIMD` knows it by.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Level::Portable => "portable",
+            Level::Avx2 => "avx2",
+        }
+    }
+}
+
+/// The levels that this machine can run, slowest first.
+pub fn available() -> &'static [Level] {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("bmi2")
+        && is_x86_feature_detected!("popcnt")
+    {
+        return &[Level::Portable, Level::Avx2];
+    }
+    &[Level::Portable]
+}
+
+/// The level of this process: what `DIRNET_SIMD` asks for, else the best [`available`] one.
+///
+/// # Errors
+/// If the variable names no level that this machine can run.
+pub fn choice() -> Result<Level, String> {
+    static CHOICE: OnceLock<Result<Level, String>> = OnceLock::new();
+    CHOICE.get_or_init(|| choose(std::env::var_os("DIRNET_SIMD").as_deref())).clone()
+}
+
+fn choose(wanted: Option<&std::ffi::OsStr>) -> Result<Level, String> {
+    let here = available();
+    let Some(wanted) = wanted.filter(|w| !w.is_empty()) else { return Ok(here[here.len() - 1]) };
+    here.iter().copied().find(|level| wanted == level.name()).ok_or_else(|| {
+        let names: Vec<_> = here.iter().map(|level| level.name()).collect();
+        format!("DIRNET_SIMD is {wanted:?}; this machine can run: {}", names.join(", "))
+    })
+}
+
+thread_local!(static FORCED: Cell<Option<Level>> = const { Cell::new(None) });
+
+/// The level that a kernel called from this thread runs at; always an [`available`] one.
+///
+/// # Panics
+/// If `DIRNET_SIMD` asks for what this machine lacks; ask [`choice`] first for an error instead.
+pub fn level() -> Level {
+    match FORCED.get() {
+        Some(level) => level,
+        None => choice().unwrap_or_else(|e| panic!("{e}")),
+    }
+}
+
+/// The name of [`level`].
+pub fn name() -> &'static str {
+    level().name()
+}
+
+/// Runs `work` with the kernels it calls from this thread at `level`: so a test can hold each
+/// level to the definition.
+///
+/// # Panics
+/// If this machine lacks the level.
+pub fn with_level<R>(level: Level, work: impl FnOnce() -> R) -> R {
+    struct Restore(Option<Level>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            FORCED.set(self.0);
+        }
+    }
+    assert!(available().contains(&level), "this machine lacks {}", level.name());
+    let _restore = Restore(FORCED.replace(Some(level)));
+    work()
+}
+
+/// Defines a function compiled for every [`Level`], which it takes as its first argument.
+///
+/// Generics stand in square brackets. The body, and whatever is inlined into it, may use any
+/// instruction of the level.
+///
+/// ```ignore
+/// per_level! {
+///     fn double[](x: &[f32], y: &mut [f32]) {
+///         for (y, x) in y.iter_mut().zip(x) { *y = 2.0 * x }
+///     }
+/// }
+/// double(simd::level(), &x, &mut y);
+/// ```
+macro_rules! per_level {
+    ($($(#[$attribute:meta])* $vis:vis fn $name:ident [$($generics:tt)*]
+        ($($arg:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block)*) => {$(
+        $(#[$attribute])*
+        $vis fn $name<$($generics)*>(level: $crate::simd::Level, $($arg: $type),*) $(-> $result)? {
+            #[inline(always)]
+            fn body<$($generics)*>($($arg: $type),*) $(-> $result)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,bmi2,popcnt")]
+            fn avx2<$($generics)*>($($arg: $type),*) $(-> $result)? {
+                body($($arg),*)
+            }
+
+            match level {
+                $crate::simd::Level::Portable => body($($arg),*),
+                // SAFETY: `simd::level` and `simd::with_level` hand out this level only where
+                // `simd::available` found its features.
+                #[cfg(target_arch = "x86_64")]
+                $crate::simd::Level::Avx2 => unsafe { avx2($($arg),*) },
+                #[cfg(not(target_arch = "x86_64"))]
+                $crate::simd::Level::Avx2 => unreachable!("not available here"),
+            }
+        }
+    )*};
+}
+pub(crate) use per_level;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_variable_is_obeyed_or_refused() {
+        assert_eq!(choose(Some("portable".as_ref())), Ok(Level::Portable));
+        assert_eq!(choose(None), Ok(*available().last().unwrap()));
+        assert_eq!(choose(Some("".as_ref())), choose(None));
+        let e = choose(Some("avx1024".as_ref())).unwrap_err();
+        assert!(e.contains("avx1024") && e.contains("portable"), "{e}");
+    }
+
+    #[test]
+    fn a_forced_level_ends_with_its_closure() {
+        let before = level();
+        for &forced in available() {
+            assert_eq!(with_level(forced, level), forced);
+            assert_eq!(with_level(forced, || with_level(Level::Portable, name)), "portable");
+        }
+        assert_eq!(level(), before);
+    }
+
+    per_level! {
+        fn double_all[F: Fn(f32) -> f32](x: &mut [f32], f: &F) -> usize {
+            for x in x.iter_mut() {
+                *x = f(*x);
+            }
+            x.len()
+        }
+    }
+
+    #[test]
+    fn a_function_runs_at_each_level() {
+        for &level in available() {
+            let mut x = [1.0, 2.0, 3.0];
+            assert_eq!(double_all(level, &mut x, &|x| 2.0 * x), 3);
+            assert_eq!(x, [2.0, 4.0, 6.0]);
+        }
+    }
+}

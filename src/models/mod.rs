@@ -1,0 +1,187 @@
+//! Architectures: layers put together, each to be read beside its figure in the original paper.
+
+mod mlp;
+mod resnet;
+mod vgg;
+
+pub use mlp::{BinMlp, Mlp, bin_mlp};
+pub use resnet::{ResNet, Shortcut};
+pub use vgg::Vgg;
+
+use crate::binarize::Method;
+use crate::error::unknown;
+use crate::nn::{Activation, Module};
+use crate::spec::Options;
+use crate::{Error, Params, Rng, Spec, Var};
+use std::fmt;
+
+/// The architectures there are, and what each is.
+pub static ARCHS: &[(&str, &str)] = &[
+    ("mlp", "dense layers; options: hidden=256, depth=2"),
+    ("vgg-small", "six 3x3 convolutions and one dense layer; options: width=1"),
+    ("resnet20", "ResNet-20 for small images; options: width=1, shortcut=normal|bireal"),
+];
+
+/// What a model is made for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// Channels, height and width of an image.
+    pub input: [usize; 3],
+    /// Classes to tell apart.
+    pub classes: usize,
+}
+
+/// A network by name, ready to run.
+///
+/// ```
+/// use dirnet::{Params, Rng, Tape, Tensor, models::{Model, Task}, nn::Module};
+/// let task = Task { input: [1, 28, 28], classes: 10 };
+/// let mut params = Params::new();
+/// let (arch, method) = ("resnet20".parse()?, "ir-net".parse()?);
+/// let net = Model::new(&mut params, &arch, &method, &task, &mut Rng::seed(0))?;
+/// let tape = Tape::eval(&params);
+/// assert_eq!(net.forward(&tape.constant(Tensor::zeros([2, 1, 28, 28]))).shape(), [2, 10]);
+/// # Ok::<(), dirnet::Error>(())
+/// ```
+pub struct Model {
+    /// The architecture, as it was chosen.
+    pub arch: Spec,
+    /// How it is binarized.
+    pub method: Method,
+    /// What it was made for.
+    pub task: Task,
+    net: Box<dyn Module>,
+}
+
+impl Model {
+    /// Adds the parameters of an architecture to `params`.
+    ///
+    /// # Errors
+    /// If there is none of that name, an option is unknown or of a wrong value, or the images are
+    /// too small for it.
+    pub fn new(
+        params: &mut Params,
+        arch: &Spec,
+        method: &Method,
+        task: &Task,
+        rng: &mut Rng,
+    ) -> Result<Self, Error> {
+        if let Some(plus) = arch.plus.first() {
+            return Err(Error::Setting(format!("nothing is added to an architecture: +{plus}")));
+        }
+        if task.input.contains(&0) || task.classes == 0 {
+            return Err(Error::Setting(format!("no model is made for {task:?}")));
+        }
+        let mut options = Options::of(arch);
+        let net: Box<dyn Module> = match arch.name.as_str() {
+            "mlp" => Box::new(Mlp::of(&mut options, params, method, task, rng)?),
+            "vgg-small" => Box::new(Vgg::of(&mut options, params, method, task, rng)?),
+            "resnet20" => Box::new(ResNet::of(&mut options, params, method, task, rng)?),
+            other => {
+                let names: Vec<_> = ARCHS.iter().map(|(name, _)| *name).collect();
+                return Err(unknown("architecture", other, &names));
+            }
+        };
+        options.finish()?;
+        Ok(Model { arch: arch.clone(), method: method.clone(), task: task.clone(), net })
+    }
+}
+
+impl Module for Model {
+    fn forward<'t>(&self, x: &Var<'t>) -> Var<'t> {
+        self.net.forward(x)
+    }
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Model({}, {}, {:?})", self.arch, self.method, self.task)
+    }
+}
+
+/// `width` times as many channels, rounded to a multiple of 8, at least 8; unchanged at width 1.
+fn widened(channels: usize, width: f32) -> usize {
+    if width == 1.0 {
+        return channels;
+    }
+    ((channels as f32 * width / 8.0).round() as usize * 8).max(8)
+}
+
+/// The option that multiplies all channels.
+fn width(options: &mut Options<'_>) -> Result<f32, Error> {
+    options.number("width", 1.0, 0.01..=16.0)
+}
+
+/// What stands before a hidden layer: a `Hardtanh` where a sign follows, else a `Relu`.
+fn activation(method: &Method) -> Activation {
+    match method.activations {
+        Some(_) => Activation::Hardtanh,
+        None => Activation::Relu,
+    }
+}
+
+fn too_small(arch: &str, task: &Task, least: usize) -> Error {
+    let [_, h, w] = task.input;
+    Error::Setting(format!("{arch}: images are {h}x{w}, expected at least {least}x{least}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Role, Tape, Tensor};
+
+    fn build(arch: &str, method: &str, task: &Task) -> Result<(Params, Model), Error> {
+        let mut params = Params::new();
+        let (arch, method) = (arch.parse()?, method.parse()?);
+        let model = Model::new(&mut params, &arch, &method, task, &mut Rng::seed(1))?;
+        Ok((params, model))
+    }
+
+    #[test]
+    fn every_architecture_runs_under_every_method_and_everything_in_it_learns() {
+        let task = Task { input: [1, 16, 16], classes: 5 };
+        let x = Tensor::randn([4, 1, 16, 16], 1.0, &mut Rng::seed(2));
+        for arch in ["mlp(hidden=24)", "vgg-small(width=0.1)", "resnet20(width=0.5)", "resnet20(width=0.5,shortcut=bireal)"] {
+            for method in ["fp32", "bnn", "ir-net", "dir-net", "dir-net+1w32a"] {
+                let (params, model) = build(arch, method, &task).unwrap();
+                let tape = Tape::train(&params).at(0.5);
+                let logits = model.forward(&tape.constant(&x));
+                assert_eq!(logits.shape(), [4, 5], "{model:?}");
+                let grads = logits.cross_entropy(&[0, 1, 2, 3]).backward();
+                for (id, param) in params.iter().filter(|(_, p)| p.role != Role::Buffer) {
+                    let gradient = grads.get(id).unwrap_or_else(|| panic!("{model:?}: {}", param.name));
+                    assert!(gradient.iter().any(|&g| g != 0.0), "{model:?}: {} is dead", param.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn parameter_counts_are_the_published_ones() {
+        let cifar = Task { input: [3, 32, 32], classes: 10 };
+        // Without the biases that a batch norm makes useless, and without the batch norms of the
+        // shortcuts that option A does not have.
+        assert_eq!(build("resnet20", "fp32", &cifar).unwrap().0.count(), 269_722);
+        assert_eq!(build("vgg-small", "fp32", &cifar).unwrap().0.count(), 4_660_106);
+    }
+
+    #[test]
+    fn widths_round_to_eights() {
+        assert_eq!((widened(128, 0.25), widened(16, 0.1), widened(16, 1.0)), (32, 8, 16));
+    }
+
+    #[test]
+    fn what_cannot_be_built_is_named() {
+        let tiny = Task { input: [1, 4, 4], classes: 2 };
+        for (arch, expected) in [
+            ("resnet", "did you mean \"resnet20\"?"),
+            ("vgg-small", "expected at least 8x8"),
+            ("resnet20(wdith=2)", "did you mean \"width\"?"),
+            ("resnet20(shortcut=real)", "known: normal, bireal"),
+            ("mlp(depth=no)", "expected a whole number"),
+        ] {
+            let message = build(arch, "ir-net", &tiny).unwrap_err().to_string();
+            assert!(message.contains(expected), "{arch}: {message}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Layers: the names of some parameters, and a few operations.
+
+mod conv;
+mod linear;
+mod norm;
+
+pub use conv::{BinConv2d, Conv2d, conv2d};
+pub use linear::{BinLinear, Linear, linear};
+pub use norm::BatchNorm;
+
+use crate::Var;
+
+/// Anything with a forward pass. It holds no numbers of its own, those are in
+/// [`Params`](crate::Params), and changes nothing when it runs.
+///
+/// ```
+/// use dirnet::{Params, Rng, Tape, Tensor, Var, nn::{Linear, Module}};
+///
+/// struct Net { hidden: Linear, out: Linear }
+///
+/// impl Module for Net {
+///     fn forward<'t>(&self, x: &Var<'t>) -> Var<'t> {
+///         self.out.forward(&self.hidden.forward(x).relu())
+///     }
+/// }
+///
+/// let (mut params, mut rng) = (Params::new(), Rng::seed(0));
+/// let net = Net {
+///     hidden: Linear::new(&mut params, "hidden", 4, 8, &mut rng),
+///     out: Linear::new(&mut params, "out", 8, 3, &mut rng),
+/// };
+/// let tape = Tape::eval(&params);
+/// assert_eq!(net.forward(&tape.constant(Tensor::zeros([2, 4]))).shape(), [2, 3]);
+/// ```
+pub trait Module {
+    /// The output for a batch.
+    fn forward<'t>(&self, x: &Var<'t>) -> Var<'t>;
+}
+
+impl<M: Module + ?Sized> Module for Box<M> {
+    fn forward<'t>(&self, x: &Var<'t>) -> Var<'t> {
+        (**self).forward(x)
+    }
+}
+
+/// What stands between two layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// `max(x, 0)`: in nets whose activations stay float.
+    Relu,
+    /// `clamp(x, -1, 1)`: before a sign, where a `Relu` would leave nothing but +1.
+    Hardtanh,
+}
+
+impl Module for Activation {
+    fn forward<'t>(&self, x: &Var<'t>) -> Var<'t> {
+        match self {
+            Activation::Relu => x.relu(),
+            Activation::Hardtanh => x.hardtanh(),
+        }
+    }
+}

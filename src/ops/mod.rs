@@ -1,0 +1,30 @@
+//! The operations of a tape: each is one method of [`Var`](crate::Var), with its formula, its
+//! forward pass and, under it, its way back.
+//!
+//! | file | operations |
+//! | --- | --- |
+//! | `elementwise` | `relu` `hardtanh` `sigmoid` `tanh` `swish` `exp` `ln` `sqrt` `square` `abs` `clamp` `prelu` … |
+//! | `arith` | `+ - * /` of two values of one shape, or with a number |
+//! | `matmul` | `matmul` `linear` |
+//! | `conv` | `conv2d` |
+//! | `pool` | `max_pool2d` `avg_pool2d` `global_avg_pool` |
+//! | `norm` | `batch_norm` `channel_affine` `add_channels` `mul_channels` |
+//! | `reduce` | `sum` `mean` |
+//! | `shape` | `reshape` `flatten` `transpose` `concat` `narrow` `pad_channels` `subsample` |
+//! | `loss` | `log_softmax` `softmax` `cross_entropy` `mse` `smooth_l1` `kl_div` |
+//!
+//! To write another one, inside the crate or outside, see [`Tape::record`](crate::Tape::record).
+
+mod arith;
+mod conv;
+mod elementwise;
+mod loss;
+mod matmul;
+mod norm;
+mod pool;
+mod reduce;
+mod shape;
+
+pub use dirnet_kernels::Conv;
+pub use norm::Moments;
+pub use shape::concat;

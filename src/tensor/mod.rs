@@ -1,0 +1,227 @@
+//! Numbers and a shape: the value that operations pass around. No gradient in sight.
+
+mod buffer;
+
+pub use buffer::{Held, live_bytes, peak_bytes, reset_peak};
+
+use crate::Rng;
+use buffer::Buffer;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+/// An array of `f32`, contiguous and row major.
+///
+/// A clone shares the numbers, so saving a tensor for later costs a counter, not a copy; who writes
+/// to a shared tensor gets a copy of its own first. A tensor reads as a slice:
+///
+/// ```
+/// use dirnet::Tensor;
+/// let x = Tensor::new([2, 2], vec![1.0, 2.0, 3.0, 4.0]);
+/// assert_eq!(x.shape(), [2, 2]);
+/// assert_eq!(x[3], 4.0);
+/// assert_eq!(x.iter().sum::<f32>(), 10.0);
+/// ```
+#[derive(Clone)]
+pub struct Tensor {
+    shape: Vec<usize>,
+    buffer: Arc<Buffer>,
+}
+
+impl Tensor {
+    /// A tensor of these numbers.
+    ///
+    /// # Panics
+    /// If their count is not the product of the shape.
+    #[track_caller]
+    pub fn new(shape: impl AsRef<[usize]>, data: Vec<f32>) -> Self {
+        let shape = shape.as_ref();
+        assert_eq!(
+            shape.iter().product::<usize>(),
+            data.len(),
+            "tensor: shape {shape:?} does not hold {} numbers",
+            data.len()
+        );
+        Tensor { shape: shape.to_vec(), buffer: Arc::new(Buffer::of(data)) }
+    }
+
+    /// A tensor written by `fill`, which must write every element: what it finds there is left
+    /// over from earlier tensors.
+    pub fn build(shape: impl AsRef<[usize]>, fill: impl FnOnce(&mut [f32])) -> Self {
+        let shape = shape.as_ref().to_vec();
+        let mut buffer = Buffer::take(shape.iter().product());
+        fill(buffer.data_mut());
+        Tensor { shape, buffer: Arc::new(buffer) }
+    }
+
+    /// A single number, of rank 0.
+    pub fn scalar(x: f32) -> Self {
+        Tensor::build([], |y| y[0] = x)
+    }
+    /// The same number everywhere.
+    pub fn full(shape: impl AsRef<[usize]>, x: f32) -> Self {
+        Tensor::build(shape, |y| y.fill(x))
+    }
+    /// Zeros.
+    pub fn zeros(shape: impl AsRef<[usize]>) -> Self {
+        Tensor::full(shape, 0.0)
+    }
+    /// Draws from a normal distribution of mean 0 and standard deviation `std`.
+    pub fn randn(shape: impl AsRef<[usize]>, std: f32, rng: &mut Rng) -> Self {
+        Tensor::build(shape, |y| y.iter_mut().for_each(|y| *y = std * rng.normal()))
+    }
+    /// Draws from a uniform distribution over `[-limit, limit)`.
+    pub fn uniform(shape: impl AsRef<[usize]>, limit: f32, rng: &mut Rng) -> Self {
+        Tensor::build(shape, |y| {
+            y.iter_mut().for_each(|y| *y = limit * (2.0 * rng.uniform() - 1.0))
+        })
+    }
+
+    /// The sizes, outermost first.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    /// How many sizes there are.
+    pub fn rank(&self) -> usize {
+        self.shape.len()
+    }
+    /// The numbers, to be changed in place; copied first if another tensor shares them.
+    pub fn data_mut(&mut self) -> &mut [f32] {
+        if Arc::get_mut(&mut self.buffer).is_none() {
+            *self = Tensor::build(&self.shape, |y| y.copy_from_slice(self));
+        }
+        Arc::get_mut(&mut self.buffer).expect("just made its own").data_mut()
+    }
+    /// Whether another tensor shares the numbers.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.buffer) > 1
+    }
+    /// The one number of a tensor that has just one.
+    ///
+    /// # Panics
+    /// If it has more, or none.
+    #[track_caller]
+    pub fn item(&self) -> f32 {
+        assert_eq!(self.len(), 1, "item: a tensor of shape {:?} is not one number", self.shape);
+        self[0]
+    }
+    /// The same numbers under another shape.
+    ///
+    /// # Panics
+    /// If the counts differ.
+    #[track_caller]
+    pub fn reshape(&self, shape: impl AsRef<[usize]>) -> Self {
+        let shape = shape.as_ref();
+        assert_eq!(
+            shape.iter().product::<usize>(),
+            self.len(),
+            "reshape: {:?} does not fit {shape:?}",
+            self.shape
+        );
+        Tensor { shape: shape.to_vec(), buffer: self.buffer.clone() }
+    }
+    /// `f` of every element; in place where nobody shares the numbers.
+    pub fn map(mut self, f: impl Fn(f32) -> f32 + Sync) -> Self {
+        if self.is_shared() {
+            Tensor::build(&self.shape, |y| dirnet_kernels::elementwise::map(&self, y, f))
+        } else {
+            dirnet_kernels::elementwise::map_in_place(self.data_mut(), f);
+            self
+        }
+    }
+    /// Adds `other` in place.
+    ///
+    /// # Panics
+    /// If the shapes differ.
+    #[track_caller]
+    pub fn add_assign(&mut self, other: &Tensor) {
+        assert_eq!(self.shape, other.shape, "add_assign: shapes differ");
+        dirnet_kernels::elementwise::add_assign(self.data_mut(), other);
+    }
+}
+
+impl Deref for Tensor {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        self.buffer.data()
+    }
+}
+
+impl PartialEq for Tensor {
+    fn eq(&self, other: &Self) -> bool {
+        self.shape == other.shape && **self == **other
+    }
+}
+
+impl From<f32> for Tensor {
+    fn from(x: f32) -> Self {
+        Tensor::scalar(x)
+    }
+}
+
+impl From<Vec<f32>> for Tensor {
+    fn from(data: Vec<f32>) -> Self {
+        Tensor::new([data.len()], data)
+    }
+}
+
+impl<const N: usize> From<[f32; N]> for Tensor {
+    fn from(data: [f32; N]) -> Self {
+        Tensor::new([N], data.to_vec())
+    }
+}
+
+impl From<&Tensor> for Tensor {
+    fn from(x: &Tensor) -> Self {
+        x.clone()
+    }
+}
+
+impl fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = &self[..self.len().min(8)];
+        let dots = if shown.len() < self.len() { ", …" } else { "" };
+        let numbers: Vec<String> = shown.iter().map(|x| format!("{x}")).collect();
+        write!(f, "Tensor{:?}[{}{dots}]", self.shape, numbers.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writing_to_a_shared_tensor_copies_it() {
+        let a = Tensor::from([1.0, 2.0]);
+        let mut b = a.clone();
+        assert!(a.is_shared());
+        b.data_mut()[0] = 5.0;
+        assert_eq!((a[0], b[0]), (1.0, 5.0));
+        assert!(!a.is_shared());
+    }
+
+    #[test]
+    fn buffers_come_back() {
+        // An odd size, so that no other test of this thread has left one behind.
+        let x = Tensor::zeros([12_347]);
+        let at = x.as_ptr();
+        drop(x);
+        assert_eq!(Tensor::zeros([12_347]).as_ptr(), at);
+    }
+
+    #[test]
+    fn live_bytes_count_what_is_held() {
+        let before = live_bytes();
+        let x = Tensor::zeros([1000]);
+        let y = x.clone();
+        assert_eq!(live_bytes() - before, 4000);
+        drop((x, y));
+        assert_eq!(live_bytes(), before);
+    }
+
+    #[test]
+    #[should_panic(expected = "reshape: [2, 3] does not fit [7]")]
+    fn reshape_names_both_shapes() {
+        Tensor::zeros([2, 3]).reshape([7]);
+    }
+}
