@@ -1,6 +1,5 @@
 """Convolutions, pools and batch norm over `N C H W`."""
 
-import torch
 import torch.nn.functional as F
 
 from cases import Family
