@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod binarize;
+pub mod cli;
 mod error;
 mod files;
 mod gradcheck;
@@ -13,6 +14,7 @@ pub mod optim;
 mod params;
 mod spec;
 mod tape;
+pub mod train;
 pub mod tensor;
 pub mod watch;
 

@@ -1,11 +1,11 @@
 //! Named tensors in a file that NumPy reads: `numpy.load(path)["conv1.weight"]`.
 
 use crate::{Error, Tensor, files};
-use npyz::WriterBuilder;
-use npyz::npz::{NpzArchive, NpzWriter};
+use npyz::{NpyFile, WriterBuilder};
 use std::collections::HashMap;
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
+use zip::{ZipArchive, ZipWriter, write::SimpleFileOptions};
 
 /// What an `npz` file holds.
 #[derive(Debug, Default)]
@@ -23,75 +23,70 @@ pub(crate) fn save<'a>(
     texts: &[(&str, &str)],
 ) -> Result<(), Error> {
     files::write_whole(path, |out| {
-        let mut npz = NpzWriter::new(out);
+        let mut zip = ZipWriter::new(out);
         for (name, tensor) in arrays {
             let shape: Vec<u64> = tensor.shape().iter().map(|&n| n as u64).collect();
-            let mut array = npz
-                .array(name, Default::default())?
-                .default_dtype()
-                .shape(&shape)
-                .begin_nd()?;
-            array.extend(tensor.iter().copied())?;
-            array.finish()?;
+            write_array(&mut zip, name, &shape, tensor.iter().copied())?;
         }
         for (name, text) in texts {
-            let mut array = npz
-                .array(name, Default::default())?
-                .default_dtype()
-                .shape(&[text.len() as u64])
-                .begin_nd()?;
-            array.extend(text.bytes())?;
-            array.finish()?;
+            write_array(&mut zip, name, &[text.len() as u64], text.bytes())?;
         }
-        npz.zip_writer().flush()
+        zip.finish()?;
+        Ok(())
     })
+}
+
+fn write_array<T: npyz::AutoSerialize>(
+    zip: &mut ZipWriter<impl Write + io::Seek>,
+    name: &str,
+    shape: &[u64],
+    data: impl Iterator<Item = T>,
+) -> io::Result<()> {
+    // Stored, not deflated: floats in training hardly shrink.
+    let stored = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    zip.start_file(format!("{name}.npy"), stored.large_file(true))?;
+    let mut npy = npyz::WriteOptions::new().default_dtype().shape(shape).writer(zip).begin_nd()?;
+    npy.extend(data)?;
+    npy.finish()
 }
 
 /// Reads all arrays of 32-bit floats, and all arrays of bytes as texts.
 pub(crate) fn load(path: &Path) -> Result<Contents, Error> {
-    let broken = |what: String| Error::file(path, what);
     let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
-    let mut npz = NpzArchive::new(BufReader::new(file))
-        .map_err(|e| broken(format!("not a whole npz file: {e}")))?;
-    let names: Vec<String> = npz.array_names().map(String::from).collect();
+    let mut zip = ZipArchive::new(BufReader::new(file))
+        .map_err(|e| Error::file(path, format!("not a whole npz file: {e}")))?;
     let mut contents = Contents::default();
-    for name in names {
-        let bad = |what: &dyn std::fmt::Display| broken(format!("array {name}: {what}"));
-        // What the archive says of the entry's size bounds what its header may ask for.
-        let size = npz
-            .zip_archive()
-            .by_name(&format!("{name}.npy"))
-            .map_err(|e| bad(&e))?
-            .size();
-        let array = npz.by_name(&name).map_err(|e| bad(&e))?.ok_or_else(|| bad(&"is gone"))?;
+    for i in 0..zip.len() {
+        let bad = |what: String| Error::file(path, what);
+        let mut member = zip.by_index(i).map_err(|e| bad(e.to_string()))?;
+        let name = member.name().map_err(|e| bad(e.to_string()))?;
+        let name = name.trim_end_matches(".npy").to_string();
+        let bad = |what: String| Error::file(path, format!("array {name}: {what}"));
+        let mut bytes = Vec::new();
+        member.read_to_end(&mut bytes).map_err(|e| bad(e.to_string()))?;
+        let array = NpyFile::new(&*bytes).map_err(|e| bad(e.to_string()))?;
         let shape: Vec<usize> = array.shape().iter().map(|&n| n as usize).collect();
         let count = shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
-        if count.is_none_or(|n| n as u64 > size) {
-            return Err(bad(&format!("shape {shape:?} is more than the file holds")));
+        if count.is_none_or(|n| n > bytes.len()) {
+            return Err(bad(format!("shape {shape:?} is more than the file holds")));
         }
-        if array.order() != npyz::Order::C {
-            return Err(bad(&"is in column-major order, expected row major"));
+        if array.order() != npyz::Order::C && shape.len() > 1 {
+            return Err(bad("is in column-major order, expected row major".into()));
         }
         match array.dtype().descr().as_str() {
             "'<f4'" => {
-                let data = array.into_vec::<f32>().map_err(|e| bad(&e))?;
+                let data = array.into_vec::<f32>().map_err(|e| bad(e.to_string()))?;
                 contents.arrays.insert(name, Tensor::new(shape, data));
             }
             "'|u1'" => {
-                let data = array.into_vec::<u8>().map_err(|e| bad(&e))?;
-                let text = String::from_utf8(data).map_err(|e| bad(&e))?;
+                let data = array.into_vec::<u8>().map_err(|e| bad(e.to_string()))?;
+                let text = String::from_utf8(data).map_err(|e| bad(e.to_string()))?;
                 contents.texts.insert(name, text);
             }
-            other => return Err(bad(&format!("holds {other}, expected 32-bit floats"))),
+            other => return Err(bad(format!("holds {other}, expected 32-bit floats"))),
         }
     }
     Ok(contents)
-}
-
-/// An error of `io` where a closure must give one.
-#[allow(dead_code)]
-fn other(e: impl std::error::Error + Send + Sync + 'static) -> io::Error {
-    io::Error::other(e)
 }
 
 #[cfg(test)]

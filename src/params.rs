@@ -146,6 +146,15 @@ impl Params {
         self.assign(path, file.arrays)
     }
 
+    /// Takes over the values of another table, entry by entry of the same name.
+    ///
+    /// # Errors
+    /// As for [`Params::load`]; `path` is where the other table comes from.
+    pub(crate) fn copy_from(&mut self, other: &Params, path: &Path) -> Result<(), Error> {
+        let values = other.entries.iter().map(|p| (p.name.clone(), p.value.clone()));
+        self.assign(path, values.collect())
+    }
+
     pub(crate) fn assign(
         &mut self,
         path: &Path,

@@ -158,7 +158,7 @@ impl Batches {
     }
 
     /// The number of batches in the whole epoch, wherever it begins.
-    pub fn count_all(&self) -> usize {
+    pub fn per_epoch(&self) -> usize {
         match self.drop_last {
             true => self.split.len() / self.batch,
             false => self.split.len().div_ceil(self.batch),
@@ -181,7 +181,7 @@ impl IntoIterator for Batches {
         if self.shuffle {
             Rng::keyed(self.seed, "order", &[self.epoch]).shuffle(&mut order);
         }
-        let end = self.count_all();
+        let end = self.per_epoch();
         let next = self.from.min(end);
         let count = self.workers.min(end - next);
         let maker = Arc::new(Maker { order, batches: self });

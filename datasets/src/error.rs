@@ -45,6 +45,40 @@ pub enum Error {
         /// The number of classes of the set.
         classes: usize,
     },
+
+    /// No data set goes by this name.
+    #[error(
+        "unknown data set `{name}`{}; known are {known}",
+        suggestion.as_ref().map_or(String::new(), |s| format!(", did you mean `{s}`?"))
+    )]
+    Unknown {
+        /// The name asked for.
+        name: String,
+        /// The known name that looks most like it, where one does.
+        suggestion: Option<String>,
+        /// All known names.
+        known: String,
+    },
+
+    /// A known set whose files are not on this machine.
+    #[error(
+        "the data set `{name}` is not here; looked in {looked}; `dirnet data fetch {name}` downloads it"
+    )]
+    Missing {
+        /// The name of the set.
+        name: String,
+        /// The folders looked in.
+        looked: String,
+    },
+
+    /// A download failed.
+    #[error("cannot download {url}: {cause}")]
+    Download {
+        /// The address.
+        url: String,
+        /// What the connection or the server said.
+        cause: String,
+    },
 }
 
 impl Error {

@@ -12,11 +12,19 @@
 
 mod augment;
 mod batches;
+pub mod cifar;
 mod dataset;
 mod digits;
 mod error;
 mod fashion;
+#[cfg(feature = "fetch")]
+mod fetch;
+mod files;
+pub mod folder;
+pub mod idx;
+mod image;
 pub mod npz;
+mod open;
 mod rng;
 
 pub use augment::Augment;
@@ -25,4 +33,8 @@ pub use dataset::{Dataset, Split};
 pub use digits::digits;
 pub use error::Error;
 pub use fashion::fashion_mini;
+#[cfg(feature = "fetch")]
+pub use fetch::{Progress, fetch};
+pub use image::Image;
+pub use open::{Info, home, list, open};
 pub use rng::Rng;

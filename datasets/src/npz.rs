@@ -39,7 +39,7 @@ pub(crate) fn splits(archive: impl Read + Seek, file: &str) -> Result<[Split; 2]
     let mut split = |part: &str| {
         let (shape, pixels) = images(&Array::read(&mut archive, file, &format!("x_{part}"))?)?;
         let y = Array::read(&mut archive, file, &format!("y_{part}"))?;
-        let labels = labels(&y, pixels.len() / shape.iter().product::<usize>().max(1))?;
+        let labels = labels(&y, pixels.len() / shape.iter().product::<usize>())?;
         Ok(Split::new(shape, pixels, labels, y.file))
     };
     Ok([split("train")?, split("test")?])
@@ -166,6 +166,9 @@ fn images(x: &Array) -> Result<([usize; 3], Vec<u8>), Error> {
         Some((TypeChar::Float, 8)) => x.items::<f64, _, _>(step)?.into(),
         _ => x.whole(byte)?.into(),
     };
+    if x.shape.contains(&0) {
+        return x.wrong(format!("shape {:?}", x.shape), "at least one pixel");
+    }
     // Strides turn every layout, also Fortran's order, into the one loop below.
     let strides: Vec<usize> = x.header.strides().iter().map(|&s| s as usize).collect();
     let ([n, c, h, w], [sn, sc, sh, sw]) = match (&x.shape[..], &strides[..]) {
@@ -281,6 +284,10 @@ mod tests {
         assert_eq!(
             refuse(c_order(&[2, 2], &[1u8, 2, 3, 4]), y()),
             "t.npz (x_train): found shape [2, 2], expected images as N H W, N C H W or N H W C, with 1 or 3 channels C"
+        );
+        assert_eq!(
+            refuse(c_order::<u8>(&[999_999_999_999, 0, 28], &[]), y()),
+            "t.npz (x_train): found shape [999999999999, 0, 28], expected at least one pixel"
         );
         assert_eq!(
             refuse(c_order(&[2, 1, 1], &[0i16, 256]), y()),

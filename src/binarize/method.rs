@@ -71,6 +71,17 @@ impl FromStr for Method {
 }
 
 impl Method {
+    /// The estimators in use: one name, or one for the weights and one for the activations; empty
+    /// where nothing is binarized.
+    pub fn estimators(&self) -> String {
+        let weights = self.weights.as_ref().map(|rule| rule.estimator.name());
+        let activations = self.activations.as_ref().map(|e| e.name());
+        match (weights, activations) {
+            (Some(w), Some(a)) if w != a => format!("weights={w} activations={a}"),
+            (Some(e), _) | (None, Some(e)) => e.to_string(),
+            (None, None) => String::new(),
+        }
+    }
     /// The same with another estimator for weights and activations, where they are binarized.
     pub fn with_estimator(self, e: &Arc<dyn Estimator>) -> Self {
         self.with_weights_estimator(e).with_activations_estimator(e)

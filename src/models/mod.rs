@@ -1,9 +1,11 @@
 //! Architectures: layers put together, each to be read beside its figure in the original paper.
 
+mod card;
 mod mlp;
 mod resnet;
 mod vgg;
 
+pub use card::{Card, with_estimators};
 pub use mlp::{BinMlp, Mlp, bin_mlp};
 pub use resnet::{ResNet, Shortcut};
 pub use vgg::Vgg;

@@ -1,0 +1,215 @@
+//! `dirnet bench`
+
+use super::output::{Output, bytes, peak_rss_mb, rss_mb, table};
+use super::parse;
+use crate::models::{Model, Task};
+use crate::nn::Module;
+use crate::optim::Sgd;
+use crate::watch::Watch;
+use crate::{Error, Params, Rng, Saved, Tape, Tensor};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+/// Time this machine.
+#[derive(Args, Debug)]
+pub(super) struct Bench {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// One training step: where its time goes, and what it holds for its way back
+    Train(TrainBench),
+}
+
+#[derive(Args, Debug)]
+struct TrainBench {
+    /// Architecture
+    #[arg(long, default_value = "resnet20", value_parser = parse::arch)]
+    arch: String,
+    /// How it is binarized
+    #[arg(long, default_value = "dir-net", value_parser = parse::method)]
+    method: String,
+    /// Images a step
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    batch: usize,
+    /// Channels, height and width of an image
+    #[arg(long, value_name = "CxHxW", default_value = "3x32x32", value_parser = parse::input)]
+    input: [usize; 3],
+    /// Steps that are timed; the median counts
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    steps: usize,
+}
+
+#[derive(Serialize)]
+struct Result_ {
+    arch: String,
+    method: String,
+    batch: usize,
+    input: String,
+    threads: usize,
+    ms_per_step: f64,
+    images_per_s: f64,
+    peak_rss_mb: f64,
+    saved_mb: f64,
+    ms_per_step_fp32: f64,
+    parts: BTreeMap<String, f64>,
+    saved: Vec<SavedLayer>,
+}
+
+#[derive(Clone, Serialize)]
+struct SavedLayer {
+    layer: String,
+    bytes: usize,
+}
+
+impl Bench {
+    pub fn run(self, out: &Output) -> Result<(), Error> {
+        let What::Train(bench) = self.what;
+        if bench.batch == 0 || bench.steps == 0 {
+            return Err(Error::Setting("--batch and --steps are at least 1".into()));
+        }
+        bench.run(out)
+    }
+}
+
+impl TrainBench {
+    fn run(&self, out: &Output) -> Result<(), Error> {
+        let before = rss_mb();
+        let mut step = Step::new(&self.arch, &self.method, self.batch, self.input)?;
+        let ms = step.median_ms(self.steps);
+        let parts = step.parts(self.steps);
+        let peak = peak_rss_mb() - before;
+        let saved = step.saved();
+        let saved_bytes: usize = saved.iter().map(|s| s.bytes).sum();
+        let mut layers: Vec<SavedLayer> = Vec::new();
+        for Saved { layer, bytes, operation } in saved {
+            let layer = if layer.is_empty() { operation.to_string() } else { layer };
+            match layers.iter_mut().find(|l| l.layer == layer) {
+                Some(l) => l.bytes += bytes,
+                None => layers.push(SavedLayer { layer, bytes }),
+            }
+        }
+        let mut float = Step::new(&self.arch, "fp32", self.batch, self.input)?;
+        let ms_fp32 = float.median_ms(self.steps);
+
+        let rows = parts.iter().map(|(name, ms_part)| {
+            vec![name.clone(), format!("{ms_part:.2}"), format!("{:.1} %", 100.0 * ms_part / ms)]
+        });
+        out.line(&table(&["operation", "ms", "share"], 1, rows));
+        let rows = layers.iter().filter(|l| l.bytes > 0);
+        let rows = rows.map(|l| vec![l.layer.clone(), bytes(l.bytes)]);
+        out.line(&table(&["layer", "held for the way back"], 1, rows));
+        out.line(&format!(
+            "{ms:.1} ms a step, {:.0} images/s, {} held for the way back; fp32: {ms_fp32:.1} ms",
+            1e3 * self.batch as f64 / ms,
+            bytes(saved_bytes)
+        ));
+        out.object(&Result_ {
+            arch: self.arch.clone(),
+            method: self.method.clone(),
+            batch: self.batch,
+            input: self.input.map(|n| n.to_string()).join("x"),
+            threads: dirnet_kernels::par::threads(),
+            ms_per_step: ms,
+            images_per_s: 1e3 * self.batch as f64 / ms,
+            peak_rss_mb: peak,
+            saved_mb: saved_bytes as f64 / 1e6,
+            ms_per_step_fp32: ms_fp32,
+            parts,
+            saved: layers,
+        });
+        Ok(())
+    }
+}
+
+/// A training step on made-up images, to be taken again and again.
+struct Step {
+    params: Params,
+    model: Model,
+    optimizer: Sgd,
+    images: Tensor,
+    labels: Vec<u32>,
+}
+
+impl Step {
+    fn new(arch: &str, method: &str, batch: usize, input: [usize; 3]) -> Result<Self, Error> {
+        let mut params = Params::new();
+        let mut rng = Rng::seed(0);
+        let task = Task { input, classes: 10 };
+        let (arch, method) = (arch.parse()?, method.parse()?);
+        let model = Model::new(&mut params, &arch, &method, &task, &mut rng)?;
+        let [c, h, w] = input;
+        Ok(Step {
+            params,
+            model,
+            optimizer: Sgd::new(0.01).momentum(0.9).decay(1e-4),
+            images: Tensor::randn([batch, c, h, w], 1.0, &mut rng),
+            labels: (0..batch as u32).map(|i| i % 10).collect(),
+        })
+    }
+
+    /// Half way through training, where both stages of the estimators have been.
+    fn tape(&self) -> Tape<'_> {
+        Tape::train(&self.params).at(0.5)
+    }
+
+    fn take(&mut self) {
+        let tape = self.tape();
+        let logits = self.model.forward(&tape.constant(&self.images));
+        let grads = logits.cross_entropy(&self.labels).backward();
+        self.optimizer.step(&mut self.params, &grads);
+    }
+
+    fn median_ms(&mut self, steps: usize) -> f64 {
+        (0..2).for_each(|_| self.take());
+        let mut times: Vec<f64> = (0..steps)
+            .map(|_| {
+                let began = Instant::now();
+                self.take();
+                1e3 * began.elapsed().as_secs_f64()
+            })
+            .collect();
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    }
+
+    /// Mean milliseconds by operation, there and back.
+    fn parts(&mut self, steps: usize) -> BTreeMap<String, f64> {
+        let mut parts = BTreeMap::new();
+        let mut add = |name: String, seconds: f64| {
+            *parts.entry(name).or_insert(0.0) += 1e3 * seconds / steps as f64;
+        };
+        for _ in 0..steps {
+            let began = Instant::now();
+            let tape = self.tape().watching(Watch::costs());
+            let logits = self.model.forward(&tape.constant(&self.images));
+            let grads = logits.cross_entropy(&self.labels).backward();
+            let walked = began.elapsed();
+            let mut named = 0.0;
+            if let Watch::Costs(costs) = tape.watched() {
+                for cost in &costs.borrow().operations {
+                    let (there, back) = (cost.forward.as_secs_f64(), cost.backward.as_secs_f64());
+                    add(format!("{} forward", cost.operation), there);
+                    add(format!("{} backward", cost.operation), back);
+                    named += there + back;
+                }
+            }
+            drop(logits);
+            drop(tape);
+            self.optimizer.step(&mut self.params, &grads);
+            add("optimizer".into(), (began.elapsed() - walked).as_secs_f64());
+            add("tape".into(), walked.as_secs_f64() - named);
+        }
+        parts
+    }
+
+    fn saved(&self) -> Vec<Saved> {
+        let tape = self.tape();
+        self.model.forward(&tape.constant(&self.images)).cross_entropy(&self.labels);
+        tape.into_saved()
+    }
+}

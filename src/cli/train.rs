@@ -1,0 +1,308 @@
+//! `dirnet train`
+
+use super::output::{Output, peak_rss_mb, table};
+use super::{DataDir, open_data, parse};
+use crate::models::Card;
+use crate::train::{Config, Epoch, Event, Run, Trainer, weights_sha256};
+use crate::{Error, Params};
+use clap::Args;
+use indicatif::ProgressBar;
+use serde::Serialize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How often a checkpoint is written within an epoch.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(20);
+
+/// Train a network.
+///
+/// A flag beats the file, the file beats the default.
+#[derive(Args, Debug)]
+pub(super) struct Train {
+    /// A file of settings
+    config: Option<PathBuf>,
+    /// Set any key of the configuration
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse::setting)]
+    sets: Vec<(String, String)>,
+    /// Data set: a name of `dirnet data list`, npz:FILE or folder:DIR
+    #[arg(long)]
+    data: Option<String>,
+    #[command(flatten)]
+    data_dir: DataDir,
+    /// Architecture: mlp, vgg-small, resnet20, with options as in "resnet20(shortcut=bireal)"
+    #[arg(long, value_parser = parse::arch)]
+    arch: Option<String>,
+    /// Method: fp32, bnn, ir-net, dir-net; +1w32a keeps activations in float
+    #[arg(long, value_parser = parse::method)]
+    method: Option<String>,
+    /// Another estimator for the signs: E, or weights=E activations=E
+    #[arg(long, value_name = "E", num_args = 1.., value_parser = parse::estimator)]
+    estimator: Vec<String>,
+    /// Passes over the training images
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
+    /// Images a step
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    /// Learning rate, before its schedule
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    lr: Option<f32>,
+    /// What everything random comes from [default: 0]
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    /// Use only so many training images
+    #[arg(long, value_name = "N")]
+    limit_train: Option<usize>,
+    /// Use only so many test images
+    #[arg(long, value_name = "N")]
+    limit_test: Option<usize>,
+    /// Start from the parameters of a run or an npz file
+    #[arg(long, value_name = "MODEL")]
+    init: Option<PathBuf>,
+    /// Folder of the run [default: runs/DATA-ARCH-METHOD-SEED]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Begin anew in a folder that exists
+    #[arg(long, conflicts_with = "resume")]
+    overwrite: bool,
+    /// Go on with a run that was stopped
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "sets", "data", "arch", "method",
+        "estimator", "epochs", "batch", "lr", "seed", "limit_train", "limit_test", "init", "out"])]
+    resume: Option<PathBuf>,
+}
+
+/// The object that `--json` ends with.
+#[derive(Serialize)]
+struct Done<'a> {
+    command: &'static str,
+    data: &'a str,
+    arch: &'a str,
+    method: &'a str,
+    estimator: String,
+    seed: u64,
+    epochs: usize,
+    train_samples: usize,
+    test_samples: usize,
+    train_loss: f64,
+    test_loss: f64,
+    test_accuracy: f64,
+    best_accuracy: f64,
+    seconds: f64,
+    ms_per_step: f64,
+    peak_rss_mb: f64,
+    threads: usize,
+    weights_sha256: String,
+    out: String,
+}
+
+#[derive(Serialize)]
+struct EpochEvent<'a> {
+    event: &'static str,
+    #[serde(flatten)]
+    epoch: &'a Epoch,
+}
+
+impl Train {
+    pub fn run(self, out: &Output) -> Result<(), Error> {
+        let (run, mut trainer) = match &self.resume {
+            Some(dir) => {
+                let run = Run::open(dir)?;
+                let config = run.config()?;
+                let data = open_data(&config.data, &self.data_dir)?;
+                let checkpoint = run.checkpoint();
+                let trainer = match checkpoint.is_file() {
+                    true => Trainer::resume(config, &data, &checkpoint)?,
+                    false => Trainer::new(config, &data)?,
+                };
+                (run, trainer)
+            }
+            None => {
+                let config = self.resolve()?;
+                config.check()?;
+                let data = open_data(&config.data, &self.data_dir)?;
+                let mut trainer = Trainer::new(config, &data)?;
+                if let Some(path) = &self.init {
+                    trainer.params = start(trainer.params, path)?;
+                }
+                (Run::create(self.out.as_deref(), &trainer.config, self.overwrite)?, trainer)
+            }
+        };
+        if !trainer.is_done() {
+            train(&mut trainer, &run, out)?;
+        }
+        report(&trainer, &run, out);
+        Ok(())
+    }
+
+    /// A flag beats the file, the file beats the default.
+    fn resolve(&self) -> Result<Config, Error> {
+        let mut config = match &self.config {
+            Some(path) => Config::read(path)?,
+            None => Config::default(),
+        };
+        for (key, value) in &self.sets {
+            config = config.with(key, value)?;
+        }
+        fn put<T: Clone>(key: &mut T, flag: &Option<T>) {
+            if let Some(value) = flag {
+                key.clone_from(value);
+            }
+        }
+        put(&mut config.data, &self.data);
+        put(&mut config.arch, &self.arch);
+        put(&mut config.method, &self.method);
+        put(&mut config.epochs, &self.epochs);
+        put(&mut config.batch, &self.batch);
+        put(&mut config.lr, &self.lr);
+        put(&mut config.seed, &self.seed);
+        put(&mut config.limit_train, &self.limit_train);
+        put(&mut config.limit_test, &self.limit_test);
+        if !self.estimator.is_empty() {
+            config.estimator = self.estimator.join(" ");
+        }
+        Ok(config)
+    }
+}
+
+/// Parameters taken over by name where the shape agrees; what does not is an error that lists it.
+fn start(mut params: Params, path: &std::path::Path) -> Result<Params, Error> {
+    let (other, ..) = Card::load(&super::model_file(path)?)?;
+    params.copy_from(&other, path)?;
+    Ok(params)
+}
+
+fn train(trainer: &mut Trainer, run: &Run, out: &Output) -> Result<(), Error> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = stop.clone();
+    // Asked once, the step is finished and everything saved; asked twice, there is no waiting.
+    let handler = ctrlc::try_set_handler(move || {
+        if asked.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+    });
+    if let Err(e) = handler {
+        out.note(&format!("Ctrl-C will not save a checkpoint: {e}"));
+    }
+
+    let Config { data, arch, method, epochs, .. } = trainer.config.clone();
+    let [train, test] = trainer.samples();
+    out.note(&format!("{method} {arch} on {data}: {train} training and {test} test images"));
+    let (epoch, step) = trainer.position();
+    if (epoch, step) != (0, 0) {
+        out.note(&format!("resumed at epoch {}, step {}", epoch + 1, step + 1));
+    }
+    let steps = trainer.steps() as u64;
+    let bar = out.bar(epochs as u64 * steps, "steps");
+    bar.set_position(epoch as u64 * steps + step as u64);
+    bar.reset_eta();
+    bar.set_prefix(format!("epoch {}/{epochs}", epoch + 1));
+
+    let mut trouble = None;
+    let mut saved = Instant::now();
+    let ended = trainer.run(|trainer, event| {
+        let stopping = stop.load(Ordering::SeqCst);
+        let result = match event {
+            Event::Step { loss, .. } => {
+                bar.inc(1);
+                bar.set_message(format!("loss {loss:.3}"));
+                let due = stopping || saved.elapsed() > CHECKPOINT_EVERY;
+                if due { trainer.save_checkpoint(&run.checkpoint()) } else { Ok(()) }
+                    .inspect(|()| saved = if due { Instant::now() } else { saved })
+            }
+            Event::Epoch(done) => tell_epoch(trainer, done, &bar, out)
+                .and_then(|()| run.save(trainer))
+                .and_then(|()| trainer.save_checkpoint(&run.checkpoint()))
+                .and_then(|()| run.log(&EpochEvent { event: "epoch", epoch: done })),
+        };
+        trouble = result.err();
+        trouble.is_none() && !stopping
+    });
+    bar.finish_and_clear();
+    let resume = format!("dirnet train --resume {}", run.dir().display());
+    let failed = match (trouble, ended) {
+        (Some(e), _) | (None, Err(e)) => e,
+        (None, Ok(true)) => return Ok(()),
+        (None, Ok(false)) => {
+            return Err(Error::Interrupted(format!("stopped; to go on: {resume}")));
+        }
+    };
+    if run.checkpoint().is_file() {
+        out.note(&format!("the last good checkpoint is kept: {}", run.checkpoint().display()));
+    }
+    Err(failed)
+}
+
+fn tell_epoch(trainer: &Trainer, done: &Epoch, bar: &ProgressBar, out: &Output) -> Result<(), Error> {
+    let epochs = trainer.config.epochs;
+    bar.set_prefix(format!("epoch {}/{epochs}", (done.epoch + 1).min(epochs)));
+    let Epoch { epoch, train_loss, test_accuracy, seconds, .. } = done;
+    let line = format!(
+        "epoch {epoch:>3}  train loss {train_loss:.3}  test accuracy {:.2} %  {seconds:.1} s",
+        100.0 * test_accuracy
+    );
+    if out.shows_bar() {
+        bar.println(line);
+    } else {
+        out.note(&line);
+    }
+    if out.verbose {
+        out.object(&EpochEvent { event: "epoch", epoch: done });
+    }
+    Ok(())
+}
+
+/// The table at the end, and the JSON object.
+fn report(trainer: &Trainer, run: &Run, out: &Output) {
+    let history = trainer.history();
+    let Some(last) = history.last() else { return };
+    // Some twenty rows are enough to see the course; the first and the last are among them.
+    let every = history.len().div_ceil(20);
+    let rows = history.iter().filter(|e| (history.len() - e.epoch) % every == 0 || e.epoch == 1);
+    let rows = rows.map(|e| {
+        vec![
+            e.epoch.to_string(),
+            format!("{:.2e}", e.lr),
+            format!("{:.4}", e.train_loss),
+            format!("{:.4}", e.test_loss),
+            format!("{:.2} %", 100.0 * e.test_accuracy),
+            format!("{:.1}", e.seconds),
+        ]
+    });
+    out.line(&table(&["epoch", "rate", "train loss", "test loss", "test accuracy", "s"], 0, rows));
+    let seconds = history.iter().map(|e| e.seconds).sum();
+    let best = history.iter().map(|e| e.test_accuracy).fold(0.0, f64::max);
+    let dir = run.dir().display();
+    out.line(&format!(
+        "test accuracy {:.2} % after {} epochs, {seconds:.0} s\nthe run lies in {dir}",
+        100.0 * last.test_accuracy,
+        last.epoch,
+    ));
+    if !out.quiet {
+        out.line(&format!("look at it: dirnet eval {dir}, dirnet summary {dir}"));
+    }
+    let config = &trainer.config;
+    let [train_samples, test_samples] = trainer.samples();
+    out.object(&Done {
+        command: "train",
+        data: &config.data,
+        arch: &config.arch,
+        method: &config.method,
+        estimator: trainer.model.method.estimators(),
+        seed: config.seed,
+        epochs: config.epochs,
+        train_samples,
+        test_samples,
+        train_loss: last.train_loss,
+        test_loss: last.test_loss,
+        test_accuracy: last.test_accuracy,
+        best_accuracy: best,
+        seconds,
+        ms_per_step: trainer.ms_per_step(),
+        peak_rss_mb: peak_rss_mb(),
+        threads: dirnet_kernels::par::threads(),
+        weights_sha256: weights_sha256(&trainer.params),
+        out: dir.to_string(),
+    });
+}

@@ -1,0 +1,137 @@
+//! What a saved model says of itself, so that its file is all one needs to run it.
+
+use super::{Model, Task};
+use crate::binarize::{Method, estimator};
+use crate::{Error, Params, Rng, npz};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// The name under which the card lies in a model's `npz` file.
+const CARD: &str = "card.json";
+
+/// Architecture, method, classes and preprocessing of a saved model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Card {
+    /// The version of this crate that wrote it.
+    pub version: String,
+    /// As in [`Model::arch`].
+    pub arch: String,
+    /// As in [`Model::method`].
+    pub method: String,
+    /// Estimators other than the method's own: `E`, or `weights=E activations=E`; empty if none.
+    pub estimator: String,
+    /// The data set it was trained on.
+    pub data: String,
+    /// Channels, height and width of an image.
+    pub input: [usize; 3],
+    /// Names of the classes.
+    pub classes: Vec<String>,
+    /// Subtracted from each channel of an image whose pixels lie in [0, 1].
+    pub mean: Vec<f32>,
+    /// Divides each channel then.
+    pub std: Vec<f32>,
+}
+
+impl Card {
+    /// A model as described, with fresh parameters drawn from `rng`.
+    ///
+    /// # Errors
+    /// If a name or option is unknown, or the images are too small.
+    pub fn build(&self, rng: &mut Rng) -> Result<(Params, Model), Error> {
+        let arch = self.arch.parse()?;
+        let method = with_estimators(self.method.parse()?, &self.estimator)?;
+        let task = Task { input: self.input, classes: self.classes.len() };
+        let mut params = Params::new();
+        let model = Model::new(&mut params, &arch, &method, &task, rng)?;
+        Ok((params, model))
+    }
+
+    /// Writes parameters and card to an `npz` file, whole or not at all.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn save(&self, params: &Params, path: &Path) -> Result<(), Error> {
+        let arrays = params.iter().map(|(_, p)| (p.name.as_str(), &p.value));
+        npz::save(path, arrays, &[(CARD, &self.to_json())])
+    }
+
+    /// The model of an `npz` file, its parameters and its card.
+    ///
+    /// # Errors
+    /// If the file can't be read, has no card, or its parameters are not those of the model.
+    pub fn load(path: &Path) -> Result<(Params, Model, Card), Error> {
+        let contents = npz::load(path)?;
+        let card = contents.texts.get(CARD).ok_or_else(|| {
+            Error::file(path, format!("says nothing of its model, expected an entry {CARD}"))
+        })?;
+        let card: Card = serde_json::from_str(card)
+            .map_err(|e| Error::file(path, format!("entry {CARD}: {e}")))?;
+        let (mut params, model) = card
+            .build(&mut Rng::seed(0))
+            .map_err(|e| Error::file(path, format!("entry {CARD}: {e}")))?;
+        params.assign(path, contents.arrays)?;
+        Ok((params, model, card))
+    }
+
+    fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("names and numbers")
+    }
+}
+
+/// A method with its estimators replaced as `E`, or as `weights=E activations=E`, says.
+///
+/// # Errors
+/// If an estimator is unknown.
+pub fn with_estimators(mut method: Method, choice: &str) -> Result<Method, Error> {
+    for part in choice.split_whitespace() {
+        method = match part.split_once('=') {
+            Some(("weights", e)) => method.with_weights_estimator(&estimator(e)?),
+            Some(("activations", e)) => method.with_activations_estimator(&estimator(e)?),
+            _ => method.with_estimator(&estimator(part)?),
+        };
+    }
+    Ok(method)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn card() -> Card {
+        Card {
+            version: "0.1.0".into(),
+            arch: "mlp(hidden=8)".into(),
+            method: "dir-net".into(),
+            estimator: "weights=ste(clip=2) activations=ede".into(),
+            data: "digits".into(),
+            input: [1, 8, 8],
+            classes: (0..10).map(|i| i.to_string()).collect(),
+            mean: vec![0.3],
+            std: vec![0.4],
+        }
+    }
+
+    #[test]
+    fn a_saved_model_comes_back_with_all_it_needs() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.npz");
+        let (params, _) = card().build(&mut Rng::seed(3)).unwrap();
+        card().save(&params, &path).unwrap();
+        let (loaded, model, read) = Card::load(&path).unwrap();
+        assert_eq!(read, card());
+        assert_eq!(model.method.weights.as_ref().unwrap().estimator.name(), "ste");
+        for ((_, a), (_, b)) in params.iter().zip(loaded.iter()) {
+            assert_eq!((&a.name, &a.value), (&b.name, &b.value));
+        }
+    }
+
+    #[test]
+    fn a_file_without_a_card_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.npz");
+        card().build(&mut Rng::seed(3)).unwrap().0.save(&path).unwrap();
+        let message = Card::load(&path).unwrap_err().to_string();
+        assert!(message.contains("says nothing of its model"), "{message}");
+    }
+}

@@ -1,0 +1,82 @@
+//! All that a run needs to go on, in one file that is either whole or the one before.
+
+use super::config::Config;
+use super::trainer::{Position, Trainer};
+use crate::{Error, Tensor, npz};
+use dirnet_datasets::Dataset;
+use std::collections::HashMap;
+use std::path::Path;
+
+const POSITION: &str = "position.json";
+const PARAMS: &str = "params/";
+const OPTIMIZER: &str = "optimizer/";
+
+impl Trainer {
+    /// Writes parameters, optimiser and position. Randomness needs no state: every draw is keyed
+    /// by seed, epoch and step.
+    ///
+    /// # Errors
+    /// If it can't be written, or a parameter is not finite: the file before is then kept.
+    pub fn save_checkpoint(&self, path: &Path) -> Result<(), Error> {
+        let state = self.optimizer.state(&self.params);
+        let params = self.params.iter().map(|(_, p)| (format!("{PARAMS}{}", p.name), &p.value));
+        let state = state.iter().map(|(name, x)| (format!("{OPTIMIZER}{name}"), x));
+        let arrays: Vec<(String, &Tensor)> = params.chain(state).collect();
+        for (name, x) in &arrays {
+            if dirnet_kernels::reduce::first_non_finite(x).is_some() {
+                return Err(Error::Training(format!(
+                    "epoch {}, step {}: {name} is not finite; a smaller learning rate may help",
+                    self.at.epoch + 1,
+                    self.at.step,
+                )));
+            }
+        }
+        let position = serde_json::to_string(&self.at).expect("numbers");
+        let arrays = arrays.iter().map(|(name, x)| (name.as_str(), *x));
+        npz::save(path, arrays, &[(POSITION, &position)])
+    }
+
+    /// Takes a run up where its checkpoint left it.
+    ///
+    /// # Errors
+    /// If the file can't be read, or is of another configuration: what does not fit is named.
+    pub fn resume(config: Config, data: &Dataset, path: &Path) -> Result<Self, Error> {
+        let mut trainer = Trainer::new(config, data)?;
+        let contents = npz::load(path)?;
+        let position = contents
+            .texts
+            .get(POSITION)
+            .ok_or_else(|| Error::file(path, format!("no entry {POSITION}: not a checkpoint")))?;
+        let position: Position = serde_json::from_str(position)
+            .map_err(|e| Error::file(path, format!("entry {POSITION}: {e}")))?;
+        let (mut params, mut optimizer) = (HashMap::new(), HashMap::new());
+        for (name, x) in contents.arrays {
+            if let Some(name) = name.strip_prefix(PARAMS) {
+                params.insert(name.to_string(), x);
+            } else if let Some(name) = name.strip_prefix(OPTIMIZER) {
+                optimizer.insert(name.to_string(), x);
+            } else {
+                return Err(Error::file(path, format!("unknown entry {name}")));
+            }
+        }
+        if position.epoch > trainer.config.epochs || position.step > trainer.steps() {
+            return Err(Error::file(
+                path,
+                format!(
+                    "stands at epoch {}, step {}, beyond {} epochs of {} steps",
+                    position.epoch,
+                    position.step,
+                    trainer.config.epochs,
+                    trainer.steps()
+                ),
+            ));
+        }
+        trainer.params.assign(path, params)?;
+        trainer
+            .optimizer
+            .restore(&trainer.params, optimizer)
+            .map_err(|e| Error::file(path, e.to_string()))?;
+        trainer.at = position;
+        Ok(trainer)
+    }
+}

@@ -1,0 +1,52 @@
+//! How good a model is.
+
+use crate::nn::Module;
+use crate::{Params, Tape, Tensor};
+use dirnet_datasets::Batches;
+
+/// Loss and accuracy over a set of images.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Score {
+    /// Images seen.
+    pub samples: usize,
+    /// Mean cross-entropy.
+    pub loss: f64,
+    /// Share whose largest logit is the label's; of several equal ones the first counts.
+    pub accuracy: f64,
+}
+
+/// The score of a model on every image of some batches.
+pub fn evaluate(model: &dyn Module, params: &Params, batches: Batches) -> Score {
+    let (mut samples, mut loss, mut right) = (0, 0.0, 0);
+    for batch in batches {
+        let tape = Tape::eval(params);
+        let logits = model.forward(&tape.constant(&batch));
+        loss += f64::from(logits.cross_entropy(&batch.labels).value().item())
+            * batch.labels.len() as f64;
+        let found = classes(logits.value());
+        right += found.iter().zip(&batch.labels).filter(|(a, b)| a == b).count();
+        samples += batch.labels.len();
+    }
+    let all = (samples as f64).max(1.0);
+    Score { samples, loss: loss / all, accuracy: right as f64 / all }
+}
+
+/// The class with the largest logit in each row; the first of several equal ones.
+pub(crate) fn classes(logits: &Tensor) -> Vec<u32> {
+    let largest = |row: &[f32]| {
+        let first = |best: usize, i: usize| if row[i] > row[best] { i } else { best };
+        (0..row.len()).fold(0, first) as u32
+    };
+    logits.chunks(logits.shape()[1]).map(largest).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_equal_logits_the_first_counts() {
+        let logits = Tensor::new([2, 3], vec![0.0, 2.0, 2.0, 1.0, 0.0, -1.0]);
+        assert_eq!(classes(&logits), [1, 0]);
+    }
+}

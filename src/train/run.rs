@@ -1,0 +1,267 @@
+//! The folder of a run: what was asked for, what came out, and all that a resume needs.
+
+use super::config::Config;
+use super::trainer::Trainer;
+use crate::{Error, Params, files};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// A run's folder.
+///
+/// | file | what |
+/// | --- | --- |
+/// | `config.toml` | everything that decides it, resolved |
+/// | `metrics.csv` | a row an epoch |
+/// | `log.jsonl` | what happened, an object a line |
+/// | `model.npz` | the parameters after the last epoch, readable by NumPy |
+/// | `checkpoint/state.npz` | all that a resume needs |
+#[derive(Clone, Debug)]
+pub struct Run {
+    dir: PathBuf,
+}
+
+impl Run {
+    /// A new folder: the one that was named, or a free one under `runs/`.
+    ///
+    /// # Errors
+    /// If it can't be made, or a named one exists and may not be overwritten.
+    pub fn create(out: Option<&Path>, config: &Config, overwrite: bool) -> Result<Self, Error> {
+        let dir = match out {
+            Some(dir) => {
+                if dir.exists() {
+                    if !overwrite {
+                        return Err(Error::file(
+                            dir,
+                            "exists already; --resume goes on with it, --overwrite starts anew",
+                        ));
+                    }
+                    Run::clear(dir)?;
+                }
+                dir.to_path_buf()
+            }
+            None => free(Path::new("runs"), &default_name(config)),
+        };
+        let run = Run { dir };
+        let made = run.checkpoint();
+        let made = made.parent().unwrap_or(&run.dir);
+        fs::create_dir_all(made).map_err(|e| Error::io(made, e))?;
+        let text = config.to_toml();
+        files::write_whole(&run.dir.join("config.toml"), |out| out.write_all(text.as_bytes()))?;
+        Ok(run)
+    }
+
+    /// A folder that exists.
+    ///
+    /// # Errors
+    /// If it does not, or is not a run's.
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        let run = Run { dir: dir.to_path_buf() };
+        if !run.dir.join("config.toml").is_file() {
+            return Err(Error::file(dir, "is not the folder of a run: it has no config.toml"));
+        }
+        Ok(run)
+    }
+
+    /// Removes what a run wrote, and nothing else.
+    fn clear(dir: &Path) -> Result<(), Error> {
+        if !dir.join("config.toml").is_file() && dir.read_dir().is_ok_and(|mut d| d.next().is_some())
+        {
+            return Err(Error::file(dir, "is not the folder of a run, so it is not overwritten"));
+        }
+        for name in ["config.toml", "metrics.csv", "log.jsonl", "model.npz", "checkpoint/state.npz"] {
+            let path = dir.join(name);
+            if path.exists() {
+                fs::remove_file(&path).map_err(|e| Error::io(&path, e))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where it lies.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+    /// The file that a resume reads.
+    pub fn checkpoint(&self) -> PathBuf {
+        self.dir.join("checkpoint").join("state.npz")
+    }
+    /// The file with the trained parameters.
+    pub fn model(&self) -> PathBuf {
+        self.dir.join("model.npz")
+    }
+    /// What decides it.
+    ///
+    /// # Errors
+    /// If the file can't be read.
+    pub fn config(&self) -> Result<Config, Error> {
+        Config::read(&self.dir.join("config.toml"))
+    }
+
+    /// Writes the rows of `metrics.csv` and the trained parameters.
+    ///
+    /// # Errors
+    /// If a file can't be written.
+    pub fn save(&self, trainer: &Trainer) -> Result<(), Error> {
+        files::write_whole(&self.dir.join("metrics.csv"), |out| {
+            writeln!(out, "epoch,lr,train_loss,test_loss,test_accuracy,seconds")?;
+            for e in trainer.history() {
+                writeln!(
+                    out,
+                    "{},{},{:.6},{:.6},{:.4},{:.3}",
+                    e.epoch, e.lr, e.train_loss, e.test_loss, e.test_accuracy, e.seconds
+                )?;
+            }
+            Ok(())
+        })?;
+        trainer.card.save(&trainer.params, &self.model())
+    }
+
+    /// Appends an object to `log.jsonl`.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn log(&self, event: &impl Serialize) -> Result<(), Error> {
+        let path = self.dir.join("log.jsonl");
+        let line = serde_json::to_string(event).expect("an object of words and numbers");
+        fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .and_then(|mut file| writeln!(file, "{line}"))
+            .map_err(|e| Error::io(&path, e))
+    }
+}
+
+/// `DATA-ARCH-METHOD-SEED`, in characters that any file system takes.
+fn default_name(config: &Config) -> String {
+    let name = format!("{}-{}-{}-{}", config.data, config.arch, config.method, config.seed);
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.+=".contains(c) { c } else { '_' };
+    let name: String = name.chars().map(plain).collect();
+    name.trim_matches('_').replace("_-", "-")
+}
+
+/// The name, or the name with `-2`, `-3` … where that exists.
+fn free(parent: &Path, name: &str) -> PathBuf {
+    let first = parent.join(name);
+    let others = (2..).map(|i| parent.join(format!("{name}-{i}")));
+    std::iter::once(first).chain(others).find(|dir| !dir.exists()).expect("numbers do not end")
+}
+
+/// A fingerprint of all parameters, buffers included: SHA-256 over name, shape and little-endian
+/// values, in the order of the names.
+pub fn weights_sha256(params: &Params) -> String {
+    let mut entries: Vec<_> = params.iter().map(|(_, p)| (&p.name, &p.value)).collect();
+    entries.sort_by_key(|(name, _)| *name);
+    let mut hash = Sha256::new();
+    for (name, value) in entries {
+        hash.update(name);
+        for &size in value.shape() {
+            hash.update((size as u64).to_le_bytes());
+        }
+        for x in value.iter() {
+            hash.update(x.to_le_bytes());
+        }
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::{Config, Event};
+
+    fn small() -> Config {
+        Config {
+            data: "digits".into(),
+            arch: "mlp(hidden=32)".into(),
+            epochs: 2,
+            limit_train: 256,
+            batch: 64,
+            ..Config::default()
+        }
+    }
+
+    #[test]
+    fn a_run_stopped_anywhere_and_resumed_ends_with_the_same_bits() {
+        let data = dirnet_datasets::digits();
+        let dir = tempfile::tempdir().unwrap();
+        let mut whole = Trainer::new(small(), &data).unwrap();
+        assert!(whole.run(|_, _| true).unwrap());
+        let expected = weights_sha256(&whole.params);
+        for stop in [1, 4, 6] {
+            let path = dir.path().join("state.npz");
+            let mut steps = 0;
+            let mut first = Trainer::new(small(), &data).unwrap();
+            let ended = first.run(|trainer, event| {
+                steps += usize::from(matches!(event, Event::Step { .. }));
+                if steps == stop {
+                    trainer.save_checkpoint(&path).unwrap();
+                }
+                steps < stop
+            });
+            assert!(!ended.unwrap());
+            let mut second = Trainer::resume(small(), &data, &path).unwrap();
+            assert!(second.run(|_, _| true).unwrap());
+            assert_eq!(weights_sha256(&second.params), expected, "stopped after {stop}");
+            let losses = |t: &Trainer| t.history().iter().map(|e| e.train_loss).collect::<Vec<_>>();
+            assert_eq!(losses(&second), losses(&whole));
+        }
+    }
+
+    #[test]
+    fn seeds_decide_everything_and_threads_nothing() {
+        let data = dirnet_datasets::digits();
+        let hash = |seed, threads| {
+            dirnet_kernels::par::with_threads(threads, || {
+                let mut trainer = Trainer::new(Config { seed, ..small() }, &data).unwrap();
+                trainer.run(|_, _| true).unwrap();
+                weights_sha256(&trainer.params)
+            })
+            .unwrap()
+        };
+        assert_eq!(hash(7, 1), hash(7, 2));
+        assert_ne!(hash(7, 1), hash(8, 1));
+    }
+
+    #[test]
+    fn a_learning_rate_that_blows_up_names_step_and_operation_and_keeps_the_checkpoint() {
+        let data = dirnet_datasets::digits();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.npz");
+        let config = Config { lr: 1e38, optimizer: "sgd".into(), ..small() };
+        let mut trainer = Trainer::new(config, &data).unwrap();
+        trainer.save_checkpoint(&path).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        let message = trainer.run(|_, _| true).unwrap_err().to_string();
+        assert!(message.contains("epoch 1, step 2: the output of"), "{message}");
+        assert!(message.contains("is not finite"), "{message}");
+        assert!(trainer.save_checkpoint(&path).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+    }
+
+    #[test]
+    fn names_of_folders_are_plain() {
+        let config = Config { arch: "vgg-small(width=0.25)".into(), ..Config::default() };
+        assert_eq!(default_name(&config), "fashion-mini-vgg-small_width=0.25-dir-net-0");
+    }
+
+    #[test]
+    fn a_folder_that_exists_is_not_overwritten_unasked() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("run");
+        Run::create(Some(&out), &small(), false).unwrap();
+        let message = Run::create(Some(&out), &small(), false).unwrap_err().to_string();
+        assert!(message.contains("exists already"), "{message}");
+        Run::create(Some(&out), &small(), true).unwrap();
+        assert_eq!(Run::open(&out).unwrap().config().unwrap(), small());
+
+        let foreign = dir.path().join("photos");
+        fs::create_dir(&foreign).unwrap();
+        fs::write(foreign.join("a.png"), "x").unwrap();
+        let message = Run::create(Some(&foreign), &small(), true).unwrap_err().to_string();
+        assert!(message.contains("is not overwritten"), "{message}");
+    }
+}

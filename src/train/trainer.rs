@@ -1,0 +1,258 @@
+//! One run of training, step by step.
+
+use super::config::Config;
+use super::evaluate::{Score, evaluate};
+use crate::models::{Card, Model};
+use crate::nn::Module;
+use crate::optim::Optimize;
+use crate::watch::{NotFinite, Watch};
+use crate::{Error, Params, Rng, Tape};
+use dirnet_datasets::{Augment, Batch, Dataset, Split};
+use serde::{Deserialize, Serialize};
+use std::time::Instant;
+
+/// What an epoch came to: a row of `metrics.csv`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Epoch {
+    /// Epochs done, this one included.
+    pub epoch: usize,
+    /// The learning rate in it.
+    pub lr: f32,
+    /// Mean cross-entropy of its training batches.
+    pub train_loss: f64,
+    /// Mean cross-entropy of the test images after it.
+    pub test_loss: f64,
+    /// Share of the test images told right after it.
+    pub test_accuracy: f64,
+    /// Time it took, evaluation included.
+    pub seconds: f64,
+}
+
+/// What a trainer tells while it works.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A step was taken.
+    Step {
+        /// The epoch it belongs to, from 0.
+        epoch: usize,
+        /// Its place there, from 0.
+        step: usize,
+        /// The loss of its batch.
+        loss: f32,
+    },
+    /// An epoch ended.
+    Epoch(&'a Epoch),
+}
+
+/// A run: a model on its way, and where it stands.
+pub struct Trainer {
+    /// What decides it.
+    pub config: Config,
+    /// What the model says of itself.
+    pub card: Card,
+    /// The model.
+    pub model: Model,
+    /// Its numbers.
+    pub params: Params,
+    pub(super) optimizer: Box<dyn Optimize>,
+    train: Split,
+    test: Split,
+    augment: Augment,
+    workers: usize,
+    pub(super) at: Position,
+}
+
+/// Where a run stands: everything that is neither configured nor in the parameters.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Position {
+    /// Epochs done.
+    pub epoch: usize,
+    /// Steps done in the epoch that has begun.
+    pub step: usize,
+    /// Sum of their losses.
+    pub loss_sum: f64,
+    /// Seconds spent in that epoch.
+    pub epoch_seconds: f64,
+    /// Seconds spent in steps, in all.
+    pub step_seconds: f64,
+    /// Epochs done.
+    pub history: Vec<Epoch>,
+}
+
+impl Trainer {
+    /// A new run of a configuration on its data.
+    ///
+    /// Shapes are checked for the whole net before the first step: the model is made for the data's
+    /// images, and makers refuse what does not fit.
+    ///
+    /// # Errors
+    /// If the configuration names something unknown or out of range, or there are fewer training
+    /// images than one batch takes.
+    pub fn new(config: Config, data: &Dataset) -> Result<Self, Error> {
+        config.check()?;
+        let all = |n: usize| if n == 0 { usize::MAX } else { n };
+        let mut kept = data.limit(all(config.limit_train), usize::MAX);
+        if config.holdout > 0.0 {
+            // Which images are held out does not depend on the seed of the run.
+            kept = kept.holdout(config.holdout.into(), 0);
+        }
+        let Dataset { train, test, .. } = kept.limit(usize::MAX, all(config.limit_test));
+        if train.len() < config.batch {
+            return Err(Error::Setting(format!(
+                "key \"batch\" is {}, but there are only {} training images",
+                config.batch,
+                train.len()
+            )));
+        }
+        let card = Card {
+            version: env!("CARGO_PKG_VERSION").into(),
+            arch: config.arch.clone(),
+            method: config.method.clone(),
+            estimator: config.estimator.clone(),
+            data: config.data.clone(),
+            input: data.train.shape(),
+            classes: data.classes.clone(),
+            mean: data.mean.clone(),
+            std: data.std.clone(),
+        };
+        let (params, model) = card.build(&mut Rng::keyed(config.seed, "first weights", &[]))?;
+        let optimizer = config.optimizer(Some(&model.method))?;
+        let augment = if config.augment { data.augment } else { Augment::default() };
+        let workers = usize::from(dirnet_kernels::par::threads() > 1);
+        let at = Position::default();
+        Ok(Trainer { config, card, model, params, optimizer, train, test, augment, workers, at })
+    }
+
+    /// Training images, test images.
+    pub fn samples(&self) -> [usize; 2] {
+        [self.train.len(), self.test.len()]
+    }
+    /// Steps in an epoch: a last batch that is not full is left out.
+    pub fn steps(&self) -> usize {
+        self.train.len() / self.config.batch
+    }
+    /// Epochs done.
+    pub fn history(&self) -> &[Epoch] {
+        &self.at.history
+    }
+    /// Epochs done, and steps done in the one that has begun.
+    pub fn position(&self) -> (usize, usize) {
+        (self.at.epoch, self.at.step)
+    }
+    /// Whether all epochs are done.
+    pub fn is_done(&self) -> bool {
+        self.at.epoch >= self.config.epochs
+    }
+    /// Mean time of a step, in milliseconds.
+    pub fn ms_per_step(&self) -> f64 {
+        let steps = self.at.epoch * self.steps() + self.at.step;
+        1e3 * self.at.step_seconds / steps.max(1) as f64
+    }
+
+    /// Trains until `tell` says stop (by `false`), or to the end. Says whether the end was reached.
+    ///
+    /// # Errors
+    /// If a loss or gradient is not finite: the message names epoch, step, and the first operation
+    /// whose value it was. The parameters are then those before that step.
+    pub fn run(&mut self, mut tell: impl FnMut(&Self, Event<'_>) -> bool) -> Result<bool, Error> {
+        while !self.is_done() {
+            let began = Instant::now();
+            let before = self.at.epoch_seconds;
+            let epoch = self.at.epoch;
+            let batches = self
+                .train
+                .batches(self.config.batch)
+                .normalise(&self.card.mean, &self.card.std)
+                .shuffle(true)
+                .drop_last(true)
+                .augment(self.augment)
+                .seed(self.config.seed)
+                .epoch(epoch as u64)
+                .from(self.at.step)
+                .workers(self.workers);
+            for batch in batches {
+                let step_began = Instant::now();
+                let loss = self.step(&batch)?;
+                self.at.loss_sum += f64::from(loss);
+                self.at.step += 1;
+                self.at.step_seconds += step_began.elapsed().as_secs_f64();
+                self.at.epoch_seconds = before + began.elapsed().as_secs_f64();
+                if !tell(self, Event::Step { epoch, step: self.at.step - 1, loss }) {
+                    return Ok(false);
+                }
+            }
+            let score = self.evaluate();
+            let done = Epoch {
+                epoch: epoch + 1,
+                lr: self.optimizer.lr_at(self.progress()),
+                train_loss: self.at.loss_sum / self.steps() as f64,
+                test_loss: score.loss,
+                test_accuracy: score.accuracy,
+                seconds: before + began.elapsed().as_secs_f64(),
+            };
+            self.at.history.push(done.clone());
+            self.at.epoch += 1;
+            (self.at.step, self.at.loss_sum, self.at.epoch_seconds) = (0, 0.0, 0.0);
+            if !tell(self, Event::Epoch(&done)) {
+                return Ok(self.is_done());
+            }
+        }
+        Ok(true)
+    }
+
+    /// The score on the test images, or on those held out.
+    pub fn evaluate(&self) -> Score {
+        let batches = self.test.batches(250).normalise(&self.card.mean, &self.card.std);
+        evaluate(&self.model, &self.params, batches.workers(self.workers))
+    }
+
+    /// From 0 to 1, constant through an epoch, as in the published schedules.
+    fn progress(&self) -> f32 {
+        self.at.epoch as f32 / self.config.epochs as f32
+    }
+
+    /// The only lines of training where something is computed.
+    fn step(&mut self, batch: &Batch) -> Result<f32, Error> {
+        let tape = Tape::train(&self.params).at(self.progress());
+        let logits = self.model.forward(&tape.constant(batch));
+        let loss = logits.cross_entropy_smoothed(&batch.labels, self.config.label_smoothing);
+        let value = loss.value().item();
+        if !value.is_finite() {
+            return Err(self.blame(batch, value));
+        }
+        let grads = loss.backward();
+        if !grads.norm().is_finite() {
+            return Err(self.blame(batch, value));
+        }
+        self.optimizer.step(&mut self.params, &grads);
+        Ok(value)
+    }
+
+    /// Takes the step once more, with an eye on every value, to name the first one that went wrong.
+    fn blame(&self, batch: &Batch, loss: f32) -> Error {
+        let tape = Tape::train(&self.params).at(self.progress()).watching(Watch::finite());
+        let logits = self.model.forward(&tape.constant(batch));
+        let again = logits.cross_entropy_smoothed(&batch.labels, self.config.label_smoothing);
+        if again.value().item().is_finite() {
+            again.backward();
+        }
+        let first: Option<NotFinite> = match tape.watched() {
+            Watch::Finite(first) => first.borrow().clone(),
+            _ => None,
+        };
+        let what = first.map_or_else(|| format!("the loss is {loss}"), |first| first.to_string());
+        Error::Training(format!(
+            "epoch {}, step {}: {what}; the learning rate is {}, a smaller one may help",
+            self.at.epoch + 1,
+            self.at.step + 1,
+            self.optimizer.lr_at(self.progress()),
+        ))
+    }
+}
+
+impl std::fmt::Debug for Trainer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Trainer({:?} at {:?})", self.config, self.at)
+    }
+}
