@@ -1,0 +1,489 @@
+//! Promise: every operation, loss, estimator, layer and optimiser, and one whole training step of a
+//! binary network, has the values and gradients that PyTorch finds in float64.
+//!
+//! The files under `tests/golden/` were made once by the script beside them, which also says what
+//! is in them. A case that no line here judges fails its test, and so does an array of a case.
+
+#[path = "golden/archive.rs"]
+mod archive;
+
+use archive::{Case, Family};
+use dirnet::binarize::{
+    ApproxSign, Bound, Dte, Ede, Estimator, Identity, Pad, Scale, Ste, Steepening, Tanh, WeightRule,
+};
+use dirnet::models::{Model, Task};
+use dirnet::nn::{BatchNorm, Conv2d, Linear, Module};
+use dirnet::ops::{Conv, concat};
+use dirnet::optim::{Adam, Optimize, Schedule, Sgd};
+use dirnet::{Method, Params, Rng, Role, Spec, Tape, Tensor, Var};
+use std::sync::Arc;
+
+/// What rounding may add up to on the way through a whole network.
+const NETWORK_TOLERANCE: f64 = 1e-3;
+
+#[test]
+fn operations() {
+    let family = Family::open("ops");
+    for case in family.cases() {
+        match case.operation() {
+            "add" => case.judge(["a", "b"], |[a, b]| &a + &b),
+            "sub" => case.judge(["a", "b"], |[a, b]| &a - &b),
+            "mul" => case.judge(["a", "b"], |[a, b]| &a * &b),
+            "div" => case.judge(["a", "b"], |[a, b]| &a / &b),
+            "neg" => case.judge(["x"], |[x]| -&x),
+            "mul_self" => case.judge(["x"], |[x]| &x * &x),
+            "add_scalar" => case.judge(["x"], |[x]| &x + case.settings::<1>()[0] as f32),
+            "sub_scalar" => case.judge(["x"], |[x]| &x - case.settings::<1>()[0] as f32),
+            "mul_scalar" => case.judge(["x"], |[x]| &x * case.settings::<1>()[0] as f32),
+            "div_scalar" => case.judge(["x"], |[x]| &x / case.settings::<1>()[0] as f32),
+
+            "relu" => case.judge(["x"], |[x]| x.relu()),
+            "relu6" => case.judge(["x"], |[x]| x.clamp(0.0, 6.0)),
+            "hardtanh" => case.judge(["x"], |[x]| x.hardtanh()),
+            "sigmoid" => case.judge(["x"], |[x]| x.sigmoid()),
+            "tanh" => case.judge(["x"], |[x]| x.tanh()),
+            "swish" => case.judge(["x"], |[x]| x.swish()),
+            "leaky_relu" => case.judge(["x"], |[x]| x.leaky_relu(case.settings::<1>()[0] as f32)),
+            "exp" => case.judge(["x"], |[x]| x.exp()),
+            "log" => case.judge(["x"], |[x]| x.ln()),
+            "sqrt" => case.judge(["x"], |[x]| x.sqrt()),
+            "square" => case.judge(["x"], |[x]| x.square()),
+            "abs" => case.judge(["x"], |[x]| x.abs()),
+            "clamp" => {
+                let [low, high] = case.settings();
+                case.judge(["x"], |[x]| x.clamp(low as f32, high as f32));
+            }
+
+            "bias_channel" => case.judge(["x", "b"], |[x, b]| x.add_channels(&b)),
+            "scale_channel" => case.judge(["x", "s"], |[x, s]| x.mul_channels(&s)),
+            "prelu" => case.judge(["x", "a"], |[x, a]| x.prelu(&a)),
+            // One gate an image and channel: the images' channels side by side, as if of one image.
+            "gate_channel" => case.judge(["x", "g"], |[x, g]| {
+                let &[n, c, h, w] = x.shape() else { panic!("an image batch") };
+                let gated = x.reshape([1, n * c, h, w]).mul_channels(&g.reshape([n * c]));
+                gated.reshape([n, c, h, w])
+            }),
+
+            "matmul" => case.judge(["a", "b"], |[a, b]| a.matmul(&b)),
+            "matmul_a_transposed" => case.judge(["a", "b"], |[a, b]| a.transpose().matmul(&b)),
+            "matmul_b_transposed" => case.judge(["a", "b"], |[a, b]| a.matmul(&b.transpose())),
+            "linear" => case.judge(["x", "w", "b"], |[x, w, b]| x.linear(&w).add_channels(&b)),
+
+            "sum" => case.judge(["x"], |[x]| x.sum()),
+            "mean" => case.judge(["x"], |[x]| x.mean()),
+            "softmax" => case.judge(["x"], |[x]| x.softmax()),
+            "log_softmax" => case.judge(["x"], |[x]| x.log_softmax()),
+
+            "reshape" => case.judge(["x"], |[x]| x.reshape([4, 60])),
+            "flatten" => case.judge(["x"], |[x]| x.flatten()),
+            "transpose" => case.judge(["x"], |[x]| x.transpose()),
+            "concat" => case.judge(["a", "b", "c"], |[a, b, c]| concat(&[&a, &b, &c])),
+            "narrow" => {
+                let [start, length] = case.settings();
+                case.judge(["x"], |[x]| x.narrow(start as usize, length as usize));
+            }
+            "pad_channels" => {
+                let [before, behind] = case.settings();
+                case.judge(["x"], |[x]| x.pad_channels(before as usize, behind as usize));
+            }
+            "subsample" => case.judge(["x"], |[x]| x.subsample(case.settings::<1>()[0] as usize)),
+            other => panic!("ops.npz: nothing judges {other}"),
+        }
+    }
+    family.finish();
+}
+
+#[test]
+fn convolutions_pools_and_batch_norm() {
+    let family = Family::open("conv");
+    for case in family.cases() {
+        let name = case.operation();
+        if name.starts_with("conv2d") {
+            let [stride, pad, dilation, groups] = case.settings().map(|x| x as usize);
+            let how = Conv { stride, pad, dilation, groups };
+            case.judge(["x", "w"], |[x, w]| x.conv2d(&w, how));
+        } else if name.starts_with("max_pool2d_") {
+            let [size, stride, pad] = case.settings().map(|x| x as usize);
+            case.judge(["x"], |[x]| x.max_pool2d(size, stride, pad));
+        } else if name.starts_with("avg_pool2d_") {
+            let [size, stride, pad] = case.settings().map(|x| x as usize);
+            case.judge(["x"], |[x]| x.avg_pool2d(size, stride, pad));
+        } else if name == "global_avg_pool" {
+            case.judge(["x"], |[x]| x.global_avg_pool());
+        } else if name.starts_with("batch_norm") && name.ends_with("_training") {
+            let [eps] = case.settings();
+            case.judge(["x", "weight", "bias"], |[x, gamma, beta]| {
+                let (y, moments) = x.batch_norm(&gamma, &beta, eps as f32);
+                case.compare_tensor("mean", &moments.mean);
+                case.compare_tensor("var", &moments.var);
+                y
+            });
+        } else if name.starts_with("batch_norm") && name.ends_with("_evaluating") {
+            let [eps] = case.settings();
+            let (mean, var) = (case.tensor("mean"), case.tensor("var"));
+            let inv_std = var.map(|var| 1.0 / (var + eps as f32).sqrt());
+            case.judge(["x", "weight", "bias"], |[x, gamma, beta]| {
+                let a = &gamma * &x.tape().constant(&inv_std);
+                let b = &beta - &(&a * &x.tape().constant(&mean));
+                x.channel_affine(&a, &b)
+            });
+        } else {
+            panic!("conv.npz: nothing judges {name}");
+        }
+    }
+    family.finish();
+}
+
+#[test]
+fn losses() {
+    let family = Family::open("losses");
+    for case in family.cases() {
+        let name = case.operation();
+        if name.starts_with("cross_entropy") {
+            let ([smoothing], labels) = (case.settings(), case.labels("labels"));
+            case.judge(["x"], |[x]| x.cross_entropy_smoothed(&labels, smoothing as f32));
+        } else if name == "mse" {
+            case.judge(["x", "target"], |[x, target]| x.mse(&target));
+        } else if name.starts_with("smooth_l1") {
+            let [beta] = case.settings();
+            case.judge(["x", "target"], |[x, target]| x.smooth_l1(&target, beta as f32));
+        } else if name.starts_with("kl_div") {
+            let [temperature] = case.settings().map(|t| t as f32);
+            case.judge(["x"], |[x]| {
+                let teacher = x.tape().constant(case.tensor("teacher"));
+                let soft = (&teacher / temperature).softmax();
+                case.compare_tensor("probabilities", soft.value());
+                x.kl_div(&teacher, temperature)
+            });
+        } else {
+            panic!("losses.npz: nothing judges {name}");
+        }
+    }
+    family.finish();
+}
+
+#[test]
+fn estimators() {
+    let family = Family::open("estimators");
+    for case in family.cases() {
+        let name = case.name;
+        if name.starts_with("ede_schedule") {
+            let [t_min, t_max, epochs] = case.settings().map(|x| x as f32);
+            let steepening = Steepening { t_min, t_max };
+            let moments = (0..epochs as usize).map(|i| steepening.at(i as f32 / epochs));
+            let t: Vec<f32> = moments.collect();
+            let k: Vec<f32> = t.iter().map(|&t| Tanh::steep(t).k).collect();
+            case.compare("t", &t);
+            case.compare("k", &k);
+            continue;
+        }
+        let e: Arc<dyn Estimator> = match name {
+            _ if name.starts_with("identity_") => Arc::new(Identity),
+            _ if name.starts_with("clipped_") => Arc::new(clipped(case)),
+            _ if name.starts_with("approx_sign_") => Arc::new(ApproxSign),
+            _ if name.starts_with("ede_") => Arc::new(ede(case)),
+            _ if name.starts_with("dte_a") => {
+                Arc::new(dte(case, &case.tensor("x"), Bound::Absolute))
+            }
+            _ if name.starts_with("dte_b") => {
+                Arc::new(dte(case, &case.tensor("x"), Bound::Relative))
+            }
+            _ => panic!("estimators.npz: nothing judges {name}"),
+        };
+        case.judge(["x"], |[x]| x.binarize(&e));
+    }
+    family.finish();
+}
+
+/// The last setting of a case is its estimator's.
+fn clipped(case: Case<'_>) -> Ste {
+    Ste { clip: case.last_setting() as f32 }
+}
+
+/// EDE, standing still at the `t` of the case.
+fn ede(case: Case<'_>) -> Ede {
+    let t = case.last_setting() as f32;
+    Ede { steepening: Steepening { t_min: t, t_max: t } }
+}
+
+/// DTE, its schedule standing still at the `t` of the case; what it finds in the tensor `x` is
+/// compared on the way.
+fn dte(case: Case<'_>, x: &[f32], bound: fn(f32) -> Bound) -> Dte {
+    let [t, eps, threshold] = case.settings().map(|x| x as f32);
+    let steepening = Steepening { t_min: t, t_max: t };
+    let dte = Dte { steepening, eps, bound: bound(threshold) };
+    let fitted = dte.steepest(x);
+    case.compare("t_fit", &[fitted]);
+    case.compare("t_used", &[t.min(fitted)]);
+    case.compare("k", &[Tanh::steep(t.min(fitted)).k]);
+    // The quantile shows itself in rule B, where t · q = arccosh(1/sqrt(rho)).
+    let relative = Dte { bound: Bound::Relative(0.5), ..dte };
+    case.compare("q", &[2f32.sqrt().acosh() / relative.steepest(x)]);
+    dte
+}
+
+#[test]
+fn binary_weights_and_products() {
+    let family = Family::open("binarize");
+    for case in family.cases() {
+        let name = case.name;
+        let e: Arc<dyn Estimator> = match name {
+            _ if name.starts_with("imb_dte") => {
+                let bound = if name.ends_with("_a") { Bound::Absolute } else { Bound::Relative };
+                let params = Params::new();
+                let tape = Tape::eval(&params);
+                let y = tape.constant(case.tensor("w")).standardize();
+                Arc::new(dte(case, y.value(), bound))
+            }
+            _ if name.ends_with("_identity") => Arc::new(Identity),
+            _ if name.ends_with("_ede") => Arc::new(ede(case)),
+            _ => Arc::new(clipped(case)),
+        };
+        let rule = |balance, scale| WeightRule { balance, scale, estimator: e.clone() };
+        let imb = rule(true, Scale::Shift);
+        if name.starts_with("binary_conv2d") {
+            let [stride, pad, groups, border, _] = case.settings();
+            let how = Conv::valid().stride(stride as usize).pad(pad as usize);
+            let how = how.groups(groups as usize);
+            let outside = [Pad::Minus, Pad::Zero, Pad::Plus][(border + 1.0) as usize];
+            case.judge(["x", "w"], |[x, w]| x.bin_conv2d(&w, how, outside, &imb, &e));
+            if outside == Pad::Zero {
+                case.judge(["x", "w"], |[x, w]| {
+                    x.binarize(&e).conv2d(&w.binarize_weights(&imb), how)
+                });
+            }
+        } else if name.starts_with("binary_linear") {
+            case.judge(["x", "w"], |[x, w]| x.bin_linear(&w, &imb, &e));
+            case.judge(["x", "w"], |[x, w]| x.binarize(&e).linear(&w.binarize_weights(&imb)));
+        } else if name.starts_with("mean_abs_detached") {
+            case.judge(["w"], |[w]| w.binarize_weights(&rule(false, Scale::MeanAbs)));
+        } else if name.starts_with("mean_abs_through") {
+            // No rule differentiates its scale; the same in plain operations.
+            case.judge(["w"], |[w]| {
+                let (o, n) = (w.shape()[0], w.value().len() / w.shape()[0]);
+                let rows = w.reshape([o, n]);
+                let ones = w.tape().constant(Tensor::full([1, n], 1.0 / n as f32));
+                let scale = rows.abs().linear(&ones).reshape([o]);
+                let signs = rows.binarize(&e).reshape([1, o, n]);
+                signs.mul_channels(&scale).reshape(w.shape())
+            });
+        } else if name.contains("_unscaled") {
+            case.judge(["w"], |[w]| w.binarize_weights(&rule(true, Scale::None)));
+        } else if name.starts_with("imb") {
+            case.judge(["w"], |[w]| {
+                if case.has("standardized") {
+                    let y = w.standardize();
+                    case.compare_tensor("standardized", y.value());
+                    case.compare_tensor("s", &Scale::Shift.of(y.value()).map(f32::log2));
+                }
+                w.binarize_weights(&imb)
+            });
+        } else {
+            panic!("binarize.npz: nothing judges {name}");
+        }
+    }
+    family.finish();
+}
+
+#[test]
+fn optimisers_schedules_and_clipping() {
+    let family = Family::open("optim");
+    for case in family.cases() {
+        let name = case.name;
+        if case.has("lr") {
+            schedule(case);
+        } else if name.starts_with("sgd") {
+            let [momentum, nesterov, decay, lr] = case.settings().map(|x| x as f32);
+            let sgd = Sgd::new(lr).momentum(momentum).decay(decay);
+            steps(case, if nesterov == 1.0 { sgd.nesterov() } else { sgd });
+        } else if name.starts_with("adam") {
+            let [beta1, beta2, eps, decay, lr] = case.settings().map(|x| x as f32);
+            let adam = Adam::new(lr).betas(beta1, beta2).eps(eps).decay(decay);
+            steps(case, if name.starts_with("adamw") { adam.decoupled() } else { adam });
+        } else if name.starts_with("clip_norm") {
+            let mut params = Params::new();
+            let ids = ["a", "b"]
+                .map(|key| params.add(key, Role::Weight, Tensor::zeros(case.tensor(key).shape())));
+            let tape = Tape::train(&params);
+            let [a, b] = [("a", ids[0]), ("b", ids[1])]
+                .map(|(key, id)| (&tape.param(id) * &tape.constant(case.tensor(key))).sum());
+            let mut grads = (&a + &b).backward();
+            case.compare("norm", &[grads.norm() as f32]);
+            grads.clip_norm(case.last_setting());
+            case.compare("clipped_a", grads.get(ids[0]).expect("a is used"));
+            case.compare("clipped_b", grads.get(ids[1]).expect("b is used"));
+        } else if name == "clip_latent" {
+            let [lr, limit] = case.settings().map(|x| x as f32);
+            steps(case, Sgd::new(lr).latent_clip(limit));
+        } else {
+            panic!("optim.npz: nothing judges {name}");
+        }
+    }
+    family.finish();
+}
+
+/// Steps with the gradients of a case, one after the other.
+fn steps(case: Case<'_>, mut optimiser: impl Optimize) {
+    let mut params = Params::new();
+    let p = params.add("p", Role::Latent, case.tensor("p"));
+    let (all, size) = (case.tensor("g"), params[p].value.len());
+    let mut after = Vec::new();
+    for g in all.chunks(size) {
+        let tape = Tape::train(&params);
+        let g = tape.constant(Tensor::new(params[p].value.shape(), g.to_vec()));
+        let grads = (&tape.param(p) * &g).sum().backward();
+        optimiser.step(&mut params, &grads);
+        after.extend_from_slice(&params[p].value);
+    }
+    case.compare("after", &after);
+}
+
+/// The learning rate of each epoch, at whose beginning the progress is `i/n`.
+fn schedule(case: Case<'_>) {
+    let epochs = case.last_setting() as f32;
+    let lr = case.first_setting() as f32;
+    let schedule = match case.name {
+        "cosine" => Schedule::cosine(),
+        "step" => Schedule::steps([0.3, 0.6, 0.9], 0.1),
+        "multi_step" => Schedule::steps([0.4, 0.7], 0.1),
+        "warmup_cosine" => Schedule::cosine().warmup(case.settings::<3>()[1] as f32 / epochs),
+        name => panic!("optim.npz: nothing judges {name}"),
+    };
+    let optimiser = Sgd::new(lr).schedule(schedule);
+    let rates: Vec<f32> =
+        (0..epochs as usize).map(|i| optimiser.lr_at(i as f32 / epochs)).collect();
+    case.compare("lr", &rates);
+}
+
+#[test]
+fn layers_and_residual_blocks() {
+    let family = Family::open("layers");
+    for case in family.cases() {
+        let params = &mut Params::new();
+        let rng = &mut Rng::seed(0);
+        let layer: Box<dyn Module> = match case.name {
+            "linear" => Box::new(Linear::new(params, "fc", 7, 4, rng)),
+            "conv2d" => {
+                let [stride, pad] = case.settings().map(|x| x as usize);
+                let how = Conv::valid().stride(stride).pad(pad);
+                Box::new(Conv2d::new(params, "conv1", [3, 4, 3], how, rng))
+            }
+            "batch_norm" => Box::new(BatchNorm::new(params, "bn1", 4)),
+            "batch_norm_dense" => Box::new(BatchNorm::new(params, "bn1", 5)),
+            name if name.starts_with("block_") => Box::new(Block::new(params, case, rng)),
+            name => panic!("layers.npz: nothing judges {name}"),
+        };
+        fill(params, case);
+        if case.has("evaluated") {
+            let tape = Tape::eval(params);
+            let y = layer.forward(&tape.constant(case.tensor("x")));
+            case.compare_tensor("evaluated", y.value());
+        }
+        let tape = Tape::train(params);
+        let x = tape.variable(case.tensor("x"));
+        let y = layer.forward(&x);
+        case.compare_tensor("y", y.value());
+        let grads = (&y * &tape.constant(case.tensor("cov"))).sum().backward();
+        case.compare_tensor("dx", grads.wrt(&x).expect("x is used"));
+        for (id, gradient) in grads.iter() {
+            case.compare_tensor(&format!("d{}", params[id].name), gradient);
+        }
+        for (id, value) in grads.updates() {
+            case.compare_tensor(&format!("after.{}", params[*id].name), value);
+        }
+    }
+    family.finish();
+}
+
+/// Puts the numbers of a case into parameters of the same names.
+fn fill(params: &mut Params, case: Case<'_>) {
+    let ids: Vec<_> = params.iter().map(|(id, _)| id).collect();
+    for id in ids {
+        let value = case.tensor(&params[id].name);
+        params.set(id, value);
+    }
+}
+
+/// A residual block in float, with hardtanh.
+struct Block {
+    conv1: Conv2d,
+    bn1: BatchNorm,
+    conv2: Conv2d,
+    bn2: BatchNorm,
+    stride: usize,
+    extra: usize,
+    bireal: bool,
+}
+
+impl Block {
+    fn new(params: &mut Params, case: Case<'_>, rng: &mut Rng) -> Self {
+        let stride = case.last_setting() as usize;
+        let (from, to) = (case.tensor("x").shape()[1], case.tensor("bn1.bias").len());
+        let how = Conv::same(3).stride(stride);
+        Block {
+            conv1: Conv2d::new(params, "conv1", [from, to, 3], how, rng),
+            bn1: BatchNorm::new(params, "bn1", to),
+            conv2: Conv2d::new(params, "conv2", [to, to, 3], Conv::same(3), rng),
+            bn2: BatchNorm::new(params, "bn2", to),
+            stride,
+            extra: to - from,
+            bireal: case.name.starts_with("block_bireal"),
+        }
+    }
+}
+
+impl Module for Block {
+    fn forward<'t>(&self, x: &Var<'t>) -> Var<'t> {
+        let half = self.extra / 2;
+        let around = x.subsample(self.stride).pad_channels(half, self.extra - half);
+        let first = self.bn1.forward(&self.conv1.forward(x));
+        let second = |x: &Var<'t>| self.bn2.forward(&self.conv2.forward(x));
+        if self.bireal {
+            let x = (&first + &around).hardtanh();
+            (&second(&x) + &x).hardtanh()
+        } else {
+            (&second(&first.hardtanh()) + &around).hardtanh()
+        }
+    }
+}
+
+#[test]
+fn one_step_of_a_binary_resnet20() {
+    one_step("step_normal", "resnet20(width=0.25, shortcut=normal)");
+}
+
+#[test]
+fn one_step_of_a_binary_resnet20_with_a_shortcut_around_each_convolution() {
+    one_step("step_bireal", "resnet20(width=0.25, shortcut=bireal)");
+}
+
+fn one_step(file: &'static str, arch: &str) {
+    let family = Family::open(file);
+    let step = family.case("");
+    let [t_min, t_max, progress, lr, momentum, decay] = step.settings().map(|x| x as f32);
+    let (x, labels) = (step.tensor("x"), step.labels("labels"));
+
+    let arch: Spec = arch.parse().unwrap();
+    let method: Method = format!("ir-net(t_min={t_min}, t_max={t_max})").parse().unwrap();
+    let &[_, c, h, w] = x.shape() else { panic!("an image batch") };
+    let task = Task { input: [c, h, w], classes: 10 };
+    let mut params = Params::new();
+    let net = Model::new(&mut params, &arch, &method, &task, &mut Rng::seed(0)).unwrap();
+    fill(&mut params, family.case("init"));
+
+    let tape = Tape::train(&params).at(progress);
+    let logits = net.forward(&tape.constant(x));
+    step.compare_tensor("logits", logits.value());
+    let loss = logits.cross_entropy(&labels);
+    step.compare_tensor("loss", loss.value());
+    let grads = loss.backward();
+    for (id, gradient) in grads.iter() {
+        family.case("grad").compare_within(&params[id].name, gradient, NETWORK_TOLERANCE);
+    }
+
+    Sgd::new(lr).momentum(momentum).decay(decay).step(&mut params, &grads);
+    for (_, param) in params.iter() {
+        family.case("after").compare_tensor(&param.name, &param.value);
+    }
+    family.finish();
+}
