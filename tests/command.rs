@@ -1,0 +1,265 @@
+//! The promise: the command's words, files and JSON keys are what they are said to be; a run is
+//! decided by its seed and by nothing else; whatever is put in, there is one clear error and no
+//! panic, and nothing is lost.
+
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+fn dirnet(dir: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dirnet"));
+    command.current_dir(dir).args(args).stdin(Stdio::null()).output().unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    serde_json::from_str(text.lines().last().unwrap()).unwrap()
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    let mut keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    keys
+}
+
+fn sorted(words: &str) -> Vec<&str> {
+    let mut words: Vec<&str> = words.split_whitespace().collect();
+    words.sort_unstable();
+    words
+}
+
+/// A run that takes a moment.
+const SMALL: &[&str] = &[
+    "train", "--data", "digits", "--arch", "mlp(hidden=32)", "--epochs", "3", "--json", "-q",
+];
+
+fn small(dir: &Path, more: &[&str]) -> Value {
+    json(&dirnet(dir, &[SMALL, more].concat()))
+}
+
+/// Fails with status 1 and one line that says all of this.
+fn refused(dir: &Path, args: &[&str], expected: &[&str]) {
+    failed(dir, args, 1, expected);
+}
+
+fn failed(dir: &Path, args: &[&str], status: i32, expected: &[&str]) {
+    let output = dirnet(dir, args);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(status), "{args:?}: {stderr}");
+    let error: Vec<&str> = stderr.lines().filter(|line| line.starts_with("error:")).collect();
+    assert_eq!(error.len(), 1, "{args:?}: {stderr}");
+    assert!(!stderr.contains("panicked"), "{args:?}: {stderr}");
+    for part in expected {
+        assert!(stderr.contains(part), "{args:?}: {part:?} is not in {stderr}");
+    }
+}
+
+#[test]
+fn a_run_leaves_what_it_promises_and_can_be_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let output = dirnet(dir, &[SMALL, &["-v"]].concat());
+    let done = json(&output);
+    let expected = "command data arch method estimator seed epochs train_samples test_samples \
+        train_loss test_loss test_accuracy best_accuracy seconds ms_per_step peak_rss_mb threads \
+        weights_sha256 out";
+    assert_eq!(keys(&done), sorted(expected));
+    assert_eq!(done["out"], "runs/digits-mlp_hidden=32-dir-net-0");
+    let lines: Vec<Value> = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.iter().filter(|line| line["event"] == "epoch").count(), 3);
+
+    let run = dir.join(done["out"].as_str().unwrap());
+    for file in ["config.toml", "metrics.csv", "model.npz", "checkpoint/state.npz", "log.jsonl"] {
+        assert!(run.join(file).is_file(), "{file}");
+    }
+    assert_eq!(fs::read_to_string(run.join("metrics.csv")).unwrap().lines().count(), 4);
+
+    let out = run.to_str().unwrap();
+    let evaluated = json(&dirnet(dir, &["eval", out, "--json"]));
+    assert_eq!(keys(&evaluated), sorted("command model data samples loss accuracy seconds"));
+    assert_eq!(evaluated["accuracy"], done["test_accuracy"]);
+    assert_eq!(evaluated["samples"], 450);
+
+    let total = json(&dirnet(dir, &["summary", out, "--json"]));
+    let expected = "event params params_1bit params_32bit macs_1bit macs_32bit bytes_float \
+        bytes_packed saving";
+    assert_eq!(keys(&total), sorted(expected));
+    assert_eq!(total["params_1bit"], 32 * 32);
+
+    // A second run finds a name of its own; a named folder is not overwritten unasked.
+    assert_eq!(small(dir, &[])["out"], "runs/digits-mlp_hidden=32-dir-net-0-2");
+    refused(dir, &["train", "--data", "digits", "--out", out], &["exists already", "--overwrite"]);
+}
+
+#[test]
+fn the_seed_decides_and_the_threads_do_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let hash = |more: &[&str]| small(dir.path(), more)["weights_sha256"].clone();
+    let first = hash(&["--seed", "7", "--threads", "1"]);
+    assert_eq!(first, hash(&["--seed", "7", "--threads", "2"]));
+    assert_eq!(first, hash(&["--seed", "7"]));
+    assert_ne!(first, hash(&["--seed", "8"]));
+}
+
+#[test]
+fn a_killed_run_resumes_to_the_same_bits() {
+    let dir = tempfile::tempdir().unwrap();
+    let long = |out: &str| -> Vec<String> {
+        let args = ["train", "--data", "digits", "--arch", "vgg-small(width=0.1)", "--epochs", "12"];
+        args.into_iter().chain(["--json", "-q", "--out", out]).map(String::from).collect()
+    };
+    let whole = long("whole");
+    let whole: Vec<&str> = whole.iter().map(String::as_str).collect();
+    let expected = json(&dirnet(dir.path(), &whole))["weights_sha256"].clone();
+
+    let mut child = Command::new(env!("CARGO_BIN_EXE_dirnet"))
+        .current_dir(dir.path())
+        .args(long("killed"))
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let rows = || fs::read_to_string(dir.path().join("killed/metrics.csv")).unwrap_or_default();
+    let began = Instant::now();
+    while rows().lines().count() < 4 {
+        assert!(began.elapsed() < Duration::from_secs(120), "no third epoch");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap(); // SIGKILL
+    child.wait().unwrap();
+    assert!(rows().lines().count() < 13, "it ended before it was killed");
+    let resumed = json(&dirnet(dir.path(), &["train", "--resume", "killed", "--json", "-q"]));
+    assert_eq!(resumed["weights_sha256"], expected);
+    assert_eq!(resumed["epochs"], 12);
+    assert_eq!(rows().lines().count(), 13);
+}
+
+#[test]
+fn wrong_settings_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let config = |text: &str| {
+        fs::write(dir.join("c.toml"), text).unwrap();
+        ["train", "c.toml"]
+    };
+    refused(dir, &config("epoch = 3"), &["c.toml", "\"epoch\"", "did you mean \"epochs\"?"]);
+    refused(dir, &config("epochs = \"many\""), &["c.toml", "\"epochs\"", "many"]);
+    refused(dir, &config("lr = -1.0"), &["\"lr\"", "above 0"]);
+    refused(dir, &config("arch = \"resnet21\""), &["resnet21", "did you mean \"resnet20\"?"]);
+    refused(dir, &config("data = \"digitz\""), &["digitz", "digits"]);
+    refused(dir, &config("batch ="), &["c.toml", "line 1"]);
+    refused(dir, &["train", "missing.toml"], &["missing.toml"]);
+    refused(dir, &["eval", "nowhere"], &["nowhere"]);
+    refused(dir, &["train", "--resume", "nowhere"], &["nowhere"]);
+
+    // What the command line itself says wrongly.
+    failed(dir, &["train", "--method", "dirnet"], 2, &["did you mean \"dir-net\"?"]);
+    failed(dir, &["train", "--estimator", "sté"], 2, &["--estimator"]);
+    failed(dir, &["train", "--set", "lrr=1"], 2, &["did you mean \"lr\"?"]);
+    failed(dir, &["train", "--threads", "0"], 2, &["--threads"]);
+    failed(dir, &["tarin"], 2, &["tarin"]);
+    assert!(!dir.join("runs").exists(), "a refused run leaves no folder");
+}
+
+#[test]
+fn broken_data_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let run = small(dir, &["--out", "run"]);
+    assert_eq!(run["out"], "run");
+
+    // A truncated model and a truncated checkpoint.
+    for (file, args) in [
+        ("run/model.npz", &["eval", "run"][..]),
+        ("run/checkpoint/state.npz", &["train", "--resume", "run"][..]),
+    ] {
+        let whole = fs::read(dir.join(file)).unwrap();
+        fs::write(dir.join(file), &whole[..whole.len() / 2]).unwrap();
+        refused(dir, args, &[file]);
+        fs::write(dir.join(file), &whole).unwrap();
+    }
+
+    // Pictures.
+    fs::write(dir.join("cut.png"), b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR").unwrap();
+    refused(dir, &["predict", "run", "cut.png"], &["cut.png"]);
+    refused(dir, &["predict", "run", "none.jpg"], &["none.jpg"]);
+
+    // MNIST files: the images cut short.
+    let set = dir.join("sets/mnist");
+    fs::create_dir_all(&set).unwrap();
+    let mut images = vec![0, 0, 8, 3, 0, 0, 0, 9, 0, 0, 0, 28, 0, 0, 0, 28];
+    images.extend([7; 100]);
+    let labels = [0u8, 0, 8, 1, 0, 0, 0, 9, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+    for part in ["train", "t10k"] {
+        fs::write(set.join(format!("{part}-images-idx3-ubyte")), &images).unwrap();
+        fs::write(set.join(format!("{part}-labels-idx1-ubyte")), labels).unwrap();
+    }
+    refused(dir, &["train", "--data", "mnist", "--data-dir", "sets"], &["train-images-idx3-ubyte"]);
+
+    // Images of another size than the model's.
+    refused(dir, &["eval", "run", "--data", "fashion-mini"], &["28", "8"]);
+    // A picture too small for the architecture, found before the first step.
+    refused(
+        dir,
+        &["train", "--data", "digits", "--arch", "vgg-small", "--batch", "5000"],
+        &["\"batch\"", "1347"],
+    );
+}
+
+#[test]
+fn a_learning_rate_that_blows_up_stops_and_keeps_the_last_good_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let args = [
+        "train", "--data", "digits", "--arch", "mlp(hidden=32)", "--epochs", "4", "--out", "run",
+        "--set", "optimizer=sgd", "--set", "schedule=step", "--set", "step_at=[0.5]", "--set",
+        "step_factor=1.0", "--set", "warmup=0.0", "--lr", "1e37",
+    ];
+    refused(dir, &args, &["epoch 1, step", "is not finite", "learning rate"]);
+}
+
+#[test]
+fn bench_train_tells_what_each_layer_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = |method: &str| {
+        let args = [
+            "bench", "train", "--arch", "resnet20", "--method", method, "--batch", "4", "--input",
+            "3x16x16", "--steps", "3", "--json", "-q",
+        ];
+        json(&dirnet(dir.path(), &args))
+    };
+    let binary = bench("bnn");
+    let expected = "arch method batch input threads ms_per_step images_per_s peak_rss_mb saved_mb \
+        ms_per_step_fp32 parts saved";
+    assert_eq!(keys(&binary), sorted(expected));
+    let held = |bench: &Value, layer: &str| {
+        let layers = bench["saved"].as_array().unwrap();
+        let found = layers.iter().find(|l| l["layer"] == layer);
+        found.unwrap_or_else(|| panic!("{layer} is not in {layers:?}"))["bytes"].as_u64().unwrap()
+    };
+    // 4 images of 16 channels of 16x16 in floats are 65,536 bytes; a straight-through binary layer
+    // keeps a few bits of each number.
+    let floats = 4 * 16 * 16 * 16 * 4;
+    assert!(held(&binary, "layer1.0.conv1") < floats / 4);
+    assert!(held(&bench("fp32"), "layer1.0.conv1") >= floats);
+}
+
+#[test]
+fn sets_are_listed_and_described() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = dirnet(dir.path(), &["data", "list", "--json"]);
+    let names: Vec<String> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["name"].as_str().unwrap().into())
+        .collect();
+    assert!(names.contains(&"fashion-mini".to_string()) && names.contains(&"cifar10".to_string()));
+    let info = json(&dirnet(dir.path(), &["data", "info", "digits", "--json"]));
+    assert_eq!((info["train"].as_u64(), info["test"].as_u64()), (Some(1347), Some(450)));
+    refused(dir.path(), &["data", "fetch", "mnits"], &["mnits", "mnist"]);
+}
