@@ -36,7 +36,8 @@ fn main() {
         for batch in data.train_batches(64).seed(8).epoch(epoch) {
             let tape = Tape::train(&params).at(epoch as f32 / 20.0);
             let loss = net.forward(&tape.constant(&batch)).cross_entropy(&batch.labels);
-            opt.step(&mut params, &loss.backward());
+            let grads = loss.backward();
+            opt.step(&mut params, &grads);
         }
     }
     let score = evaluate(&net, &params, data.test_batches(450));

@@ -56,8 +56,9 @@ impl FromStr for Spec {
         }
         let mut options = Vec::new();
         for option in inside.split(',').map(str::trim).filter(|o| !o.is_empty()) {
-            let (key, value) =
-                option.split_once('=').ok_or_else(|| fail(&format!("\"{option}\" has no value")))?;
+            let (key, value) = option
+                .split_once('=')
+                .ok_or_else(|| fail(&format!("\"{option}\" has no value")))?;
             options.push((key.trim().to_string(), value.trim().to_string()));
         }
         let plus = plus.split('+').map(str::trim).filter(|p| !p.is_empty());

@@ -418,7 +418,9 @@ impl<'t> Var<'t> {
             self.shape()
         );
         let Some(node) = self.node else {
-            panic!("backward: depends on no parameter or variable that learns, or on a tape that does not record")
+            panic!(
+                "backward: depends on no parameter or variable that learns, or on a tape that does not record"
+            )
         };
         self.tape.walk(node)
     }

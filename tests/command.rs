@@ -32,9 +32,8 @@ fn sorted(words: &str) -> Vec<&str> {
 }
 
 /// A run that takes a moment.
-const SMALL: &[&str] = &[
-    "train", "--data", "digits", "--arch", "mlp(hidden=32)", "--epochs", "3", "--json", "-q",
-];
+const SMALL: &[&str] =
+    &["train", "--data", "digits", "--arch", "mlp(hidden=32)", "--epochs", "3", "--json", "-q"];
 
 fn small(dir: &Path, more: &[&str]) -> Value {
     json(&dirnet(dir, &[SMALL, more].concat()))
@@ -111,7 +110,8 @@ fn the_seed_decides_and_the_threads_do_not() {
 fn a_killed_run_resumes_to_the_same_bits() {
     let dir = tempfile::tempdir().unwrap();
     let long = |out: &str| -> Vec<String> {
-        let args = ["train", "--data", "digits", "--arch", "vgg-small(width=0.1)", "--epochs", "12"];
+        let args =
+            ["train", "--data", "digits", "--arch", "vgg-small(width=0.1)", "--epochs", "12"];
         args.into_iter().chain(["--json", "-q", "--out", out]).map(String::from).collect()
     };
     let whole = long("whole");
@@ -216,9 +216,27 @@ fn a_learning_rate_that_blows_up_stops_and_keeps_the_last_good_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let args = [
-        "train", "--data", "digits", "--arch", "mlp(hidden=32)", "--epochs", "4", "--out", "run",
-        "--set", "optimizer=sgd", "--set", "schedule=step", "--set", "step_at=[0.5]", "--set",
-        "step_factor=1.0", "--set", "warmup=0.0", "--lr", "1e37",
+        "train",
+        "--data",
+        "digits",
+        "--arch",
+        "mlp(hidden=32)",
+        "--epochs",
+        "4",
+        "--out",
+        "run",
+        "--set",
+        "optimizer=sgd",
+        "--set",
+        "schedule=step",
+        "--set",
+        "step_at=[0.5]",
+        "--set",
+        "step_factor=1.0",
+        "--set",
+        "warmup=0.0",
+        "--lr",
+        "1e37",
     ];
     refused(dir, &args, &["epoch 1, step", "is not finite", "learning rate"]);
 }

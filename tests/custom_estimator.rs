@@ -32,7 +32,8 @@ fn an_estimator_of_ones_own_trains_digits_above_95_percent() {
         for batch in data.train_batches(64).seed(1).epoch(epoch) {
             let tape = Tape::train(&params).at(epoch as f32 / 20.0);
             let loss = net.forward(&tape.constant(&batch)).cross_entropy(&batch.labels);
-            opt.step(&mut params, &loss.backward());
+            let grads = loss.backward();
+            opt.step(&mut params, &grads);
         }
     }
     let score = train::evaluate(&net, &params, data.test_batches(450));

@@ -58,7 +58,11 @@ fn imports(code: &str) -> Vec<String> {
         // `dirnet_kernels::…` has no `crate::`, `pub(crate)` no colons.
         let rest = &code[at + "crate::".len()..];
         let word = |text: &str| {
-            text.trim_start().split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap().to_string()
+            text.trim_start()
+                .split(|c: char| !c.is_alphanumeric() && c != '_')
+                .next()
+                .unwrap()
+                .to_string()
         };
         match rest.strip_prefix('{') {
             None => found.push(word(rest)),
@@ -108,14 +112,25 @@ fn nobody_imports_from_above() {
 fn every_recorded_operation_has_a_check_of_its_name() {
     let mut checked = 0;
     for (name, code, tests) in files() {
-        for door in ["record(", "record_many(", "map_from_input(", "map_from_output(", "map_inside(", "binary("] {
+        for door in [
+            "record(",
+            "record_many(",
+            "map_from_input(",
+            "map_from_output(",
+            "map_inside(",
+            "binary(",
+        ] {
             for (at, _) in code.match_indices(door) {
                 let rest = code[at + door.len()..].trim_start();
-                let Some(operation) = rest.strip_prefix('"').and_then(|r| r.split('"').next()) else {
+                let Some(operation) = rest.strip_prefix('"').and_then(|r| r.split('"').next())
+                else {
                     continue; // the name comes in from outside
                 };
                 let check = format!("fn {operation}()");
-                assert!(tests.contains(&check), "src/{name}: no test {check} beside \"{operation}\"");
+                assert!(
+                    tests.contains(&check),
+                    "src/{name}: no test {check} beside \"{operation}\""
+                );
                 checked += 1;
             }
         }

@@ -136,14 +136,20 @@ mod tests {
         let two_sided = |rng: &mut Rng, size: f32| if rng.uniform() < 0.5 { -size } else { size };
         vec![
             ("normal", draw(&|rng| rng.normal())),
-            ("Laplace", draw(&|rng| {
-                let size = -(1.0 - rng.uniform()).ln() / 2f32.sqrt();
-                two_sided(rng, size)
-            })),
-            ("bimodal", draw(&|rng| {
-                let size = 1.0 + 0.1 * rng.normal();
-                two_sided(rng, size)
-            })),
+            (
+                "Laplace",
+                draw(&|rng| {
+                    let size = -(1.0 - rng.uniform()).ln() / 2f32.sqrt();
+                    two_sided(rng, size)
+                }),
+            ),
+            (
+                "bimodal",
+                draw(&|rng| {
+                    let size = 1.0 + 0.1 * rng.normal();
+                    two_sided(rng, size)
+                }),
+            ),
             ("heavy-tailed", draw(&|rng| rng.normal() / (0.05 + rng.uniform()))),
         ]
     }
@@ -185,7 +191,9 @@ mod tests {
     fn the_bound_agrees_with_its_formulas_for_a_normal_tensor() {
         let (_, x) = distributions().swap_remove(0);
         // eps, rule A (tau 1), rule A (tau 0.1), rule B (rho 0.1), for exact quantiles.
-        for (eps, a, a_low, b) in [(0.1, 16.6, 27.9, 14.5), (0.2, 6.15, 12.2, 7.18), (0.3, 2.95, 7.37, 4.72)] {
+        for (eps, a, a_low, b) in
+            [(0.1, 16.6, 27.9, 14.5), (0.2, 6.15, 12.2, 7.18), (0.3, 2.95, 7.37, 4.72)]
+        {
             for (bound, expected) in [
                 (Bound::Absolute(1.0), a),
                 (Bound::Absolute(0.1), a_low),

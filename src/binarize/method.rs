@@ -31,9 +31,18 @@ pub struct Method {
 /// The methods there are, and what each is made of.
 pub static METHODS: &[(&str, &str)] = &[
     ("fp32", "everything in float: the yardstick"),
-    ("bnn", "plain signs, clipped straight-through, latent weights clipped to ±1 (Courbariaux et al., 2016, arXiv 1602.02830)"),
-    ("ir-net", "IMB weights with a power-of-two scale, EDE for weights and activations (Qin et al., 2020, arXiv 1909.10788)"),
-    ("dir-net", "IMB weights with a power-of-two scale, DTE for weights and activations (Qin et al., 2022, arXiv 2109.12338)"),
+    (
+        "bnn",
+        "plain signs, clipped straight-through, latent weights clipped to ±1 (Courbariaux et al., 2016, arXiv 1602.02830)",
+    ),
+    (
+        "ir-net",
+        "IMB weights with a power-of-two scale, EDE for weights and activations (Qin et al., 2020, arXiv 1909.10788)",
+    ),
+    (
+        "dir-net",
+        "IMB weights with a power-of-two scale, DTE for weights and activations (Qin et al., 2022, arXiv 2109.12338)",
+    ),
 ];
 
 impl FromStr for Method {
@@ -42,9 +51,13 @@ impl FromStr for Method {
     /// Options in brackets go to the method's estimator; `+1w32a` keeps activations in float.
     fn from_str(text: &str) -> Result<Self, Error> {
         let spec: Spec = text.parse()?;
-        let named = |name: &str| estimator(&Spec { name: name.into(), plus: vec![], ..spec.clone() }.to_string());
-        let plain = |e: Arc<dyn Estimator>| WeightRule { balance: false, scale: Scale::None, estimator: e };
-        let imb = |e: Arc<dyn Estimator>| WeightRule { balance: true, scale: Scale::Shift, estimator: e };
+        let named = |name: &str| {
+            estimator(&Spec { name: name.into(), plus: vec![], ..spec.clone() }.to_string())
+        };
+        let plain =
+            |e: Arc<dyn Estimator>| WeightRule { balance: false, scale: Scale::None, estimator: e };
+        let imb =
+            |e: Arc<dyn Estimator>| WeightRule { balance: true, scale: Scale::Shift, estimator: e };
         let (weights, activations, latent_clip) = match spec.name.as_str() {
             "fp32" => {
                 crate::spec::Options::of(&spec).finish()?;
@@ -62,7 +75,9 @@ impl FromStr for Method {
         for plus in &spec.plus {
             match plus.as_str() {
                 "1w32a" if method.weights.is_some() => method.activations = None,
-                "1w32a" => return Err(Error::Setting("fp32 has no one-bit weights: +1w32a".into())),
+                "1w32a" => {
+                    return Err(Error::Setting("fp32 has no one-bit weights: +1w32a".into()));
+                }
                 other => return Err(unknown("addition to a method", other, &["1w32a"])),
             }
         }

@@ -97,7 +97,12 @@ mod tests {
             let tape = Tape::train(&params).at(0.6);
             let x = tape.variable(&x);
             let y = x.binarize(&e);
-            assert!(y.value().iter().zip(&**x.value()).all(|(&y, &x)| y == if x < 0.0 { -1.0 } else { 1.0 }));
+            assert!(
+                y.value()
+                    .iter()
+                    .zip(&**x.value())
+                    .all(|(&y, &x)| y == if x < 0.0 { -1.0 } else { 1.0 })
+            );
             let grads = (&y * 3.0).sum().backward();
             let fitted = e.fit(x.value(), 0.6).unwrap_or(e);
             for (&dx, &x) in grads.wrt(&x).unwrap().iter().zip(&**x.value()) {

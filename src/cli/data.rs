@@ -112,7 +112,9 @@ fn list(data_dir: &DataDir, out: &Output) {
         });
     }
     out.line(&table(&["name", "what", "where", "image", "train", "test"], 3, rows));
-    out.line("your own: npz:FILE (x_train, y_train, x_test, y_test), folder:DIR (one folder a class)");
+    out.line(
+        "your own: npz:FILE (x_train, y_train, x_test, y_test), folder:DIR (one folder a class)",
+    );
 }
 
 fn info(name: &str, data_dir: &DataDir, out: &Output) -> Result<(), Error> {
@@ -126,7 +128,11 @@ fn info(name: &str, data_dir: &DataDir, out: &Output) -> Result<(), Error> {
     out.line(&table(&["class", "train", "test"], 1, rows));
     let [c, h, w] = data.shape();
     let (train, test) = (data.train.len(), data.test.len());
-    out.line(&format!("{} training and {} test images, {c}x{h}x{w}", thousands(train), thousands(test)));
+    out.line(&format!(
+        "{} training and {} test images, {c}x{h}x{w}",
+        thousands(train),
+        thousands(test)
+    ));
     out.line(&format!("mean {:?}, standard deviation {:?}", data.mean, data.std));
     if !data.source.is_empty() {
         out.line(&data.source);
@@ -144,7 +150,12 @@ fn info(name: &str, data_dir: &DataDir, out: &Output) -> Result<(), Error> {
     Ok(())
 }
 
-fn fetch(name: String, data_dir: &DataDir, from: Option<String>, out: &Output) -> Result<(), Error> {
+fn fetch(
+    name: String,
+    data_dir: &DataDir,
+    from: Option<String>,
+    out: &Output,
+) -> Result<(), Error> {
     let home = dirnet_datasets::home(data_dir.data_dir.as_deref()).ok_or_else(|| {
         Error::Setting("no folder for data sets: say --data-dir DIR or set DIRNET_DATA".into())
     })?;

@@ -64,10 +64,10 @@ enum Verb {
 pub fn main() -> ExitCode {
     let command = Command::parse();
     let out = Output::new(command.common.json, command.common.quiet, command.common.verbose);
-    let threads = command.common.threads.map_or_else(
-        || std::thread::available_parallelism().map_or(1, usize::from),
-        usize::from,
-    );
+    let threads = command
+        .common
+        .threads
+        .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
     let run = || dispatch(command.verb, &out);
     let result = match dirnet_kernels::simd::choice() {
         Err(e) => Err(Error::Setting(e)),
@@ -152,7 +152,8 @@ mod parse {
     }
     /// `CxHxW`
     pub(super) fn input(text: &str) -> Result<[usize; 3], String> {
-        let sizes: Vec<usize> = text.split('x').map(str::parse).collect::<Result<_, _>>().unwrap_or_default();
+        let sizes: Vec<usize> =
+            text.split('x').map(str::parse).collect::<Result<_, _>>().unwrap_or_default();
         match <[usize; 3]>::try_from(sizes) {
             Ok(sizes) if sizes.iter().all(|&n| (1..=65_536).contains(&n)) => Ok(sizes),
             _ => Err("expected CxHxW, such as 3x32x32".to_string()),

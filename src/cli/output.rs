@@ -1,6 +1,6 @@
 //! How results reach people and scripts: tables on a terminal, JSON lines on request.
 
-use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
+use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::fmt::Display;
@@ -49,7 +49,8 @@ impl Output {
     /// A bar on stderr with rate and time left; on anything but a terminal it shows nothing.
     pub fn bar(&self, total: u64, unit: &str) -> ProgressBar {
         let shown = self.terminal && !self.quiet;
-        let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let target =
+            if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let template = format!(
             "{{prefix}} {{bar:24.cyan/dim}} {{percent:>3}}%  {{per_sec}}  {{eta}} left  {{msg}}"
         );
@@ -83,9 +84,13 @@ fn write_stdout(text: &str) {
 }
 
 /// A table with a head, whose columns after the first `words` are numbers.
-pub(super) fn table(head: &[&str], words: usize, rows: impl IntoIterator<Item = Vec<String>>) -> String {
+pub(super) fn table(
+    head: &[&str],
+    words: usize,
+    rows: impl IntoIterator<Item = Vec<String>>,
+) -> String {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(head.to_vec());
+    table.load_style(UTF8_FULL_CONDENSED).set_header(head.to_vec());
     for row in rows {
         table.add_row(row);
     }
@@ -143,6 +148,9 @@ mod tests {
         assert_eq!(thousands(1), "1");
         assert_eq!(thousands(123_456), "123,456");
         assert_eq!(thousands(1_000), "1,000");
-        assert_eq!((bytes(999), bytes(1_500), bytes(4_500_000)), ("999 B".into(), "1.5 kB".into(), "4.50 MB".into()));
+        assert_eq!(
+            (bytes(999), bytes(1_500), bytes(4_500_000)),
+            ("999 B".into(), "1.5 kB".into(), "4.50 MB".into())
+        );
     }
 }

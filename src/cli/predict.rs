@@ -40,7 +40,10 @@ impl Predict {
         let (params, model, card) = Card::load(&model_file(&self.model)?)?;
         let [c, h, w] = card.input;
         if c != 1 && c != 3 {
-            return Err(Error::file(&self.model, format!("takes {c} channels, no picture has that")));
+            return Err(Error::file(
+                &self.model,
+                format!("takes {c} channels, no picture has that"),
+            ));
         }
         let mut rows = Vec::new();
         for path in &self.images {

@@ -132,8 +132,15 @@ impl Summary {
             bytes(bytes_packed),
         ]);
         let head = [
-            "layer", "kind", "output", "1-bit params", "32-bit params", "1-bit MACs", "32-bit MACs",
-            "float", "packed",
+            "layer",
+            "kind",
+            "output",
+            "1-bit params",
+            "32-bit params",
+            "1-bit MACs",
+            "32-bit MACs",
+            "float",
+            "packed",
         ];
         out.line(&format!("{} {}, images {:?}", model.method, model.arch, model.task.input));
         out.line(&table(&head, 3, rows));

@@ -234,7 +234,12 @@ fn train(trainer: &mut Trainer, run: &Run, out: &Output) -> Result<(), Error> {
     Err(failed)
 }
 
-fn tell_epoch(trainer: &Trainer, done: &Epoch, bar: &ProgressBar, out: &Output) -> Result<(), Error> {
+fn tell_epoch(
+    trainer: &Trainer,
+    done: &Epoch,
+    bar: &ProgressBar,
+    out: &Output,
+) -> Result<(), Error> {
     let epochs = trainer.config.epochs;
     bar.set_prefix(format!("epoch {}/{epochs}", (done.epoch + 1).min(epochs)));
     let Epoch { epoch, train_loss, test_accuracy, seconds, .. } = done;

@@ -143,7 +143,12 @@ mod tests {
     fn every_architecture_runs_under_every_method_and_everything_in_it_learns() {
         let task = Task { input: [1, 16, 16], classes: 5 };
         let x = Tensor::randn([4, 1, 16, 16], 1.0, &mut Rng::seed(2));
-        for arch in ["mlp(hidden=24)", "vgg-small(width=0.1)", "resnet20(width=0.5)", "resnet20(width=0.5,shortcut=bireal)"] {
+        for arch in [
+            "mlp(hidden=24)",
+            "vgg-small(width=0.1)",
+            "resnet20(width=0.5)",
+            "resnet20(width=0.5,shortcut=bireal)",
+        ] {
             for method in ["fp32", "bnn", "ir-net", "dir-net", "dir-net+1w32a"] {
                 let (params, model) = build(arch, method, &task).unwrap();
                 let tape = Tape::train(&params).at(0.5);
@@ -151,8 +156,13 @@ mod tests {
                 assert_eq!(logits.shape(), [4, 5], "{model:?}");
                 let grads = logits.cross_entropy(&[0, 1, 2, 3]).backward();
                 for (id, param) in params.iter().filter(|(_, p)| p.role != Role::Buffer) {
-                    let gradient = grads.get(id).unwrap_or_else(|| panic!("{model:?}: {}", param.name));
-                    assert!(gradient.iter().any(|&g| g != 0.0), "{model:?}: {} is dead", param.name);
+                    let gradient =
+                        grads.get(id).unwrap_or_else(|| panic!("{model:?}: {}", param.name));
+                    assert!(
+                        gradient.iter().any(|&g| g != 0.0),
+                        "{model:?}: {} is dead",
+                        param.name
+                    );
                 }
             }
         }

@@ -55,12 +55,17 @@ impl<'t> Mul for &Var<'t> {
     /// `a · b`, element by element; backward: `b·dy` and `a·dy`.
     #[track_caller]
     fn mul(self, b: Self) -> Var<'t> {
-        binary("mul", [self, b], |a, b| a * b, |a, b, dy, wanted| {
-            [
-                wanted[0].then(|| with(dy, b, |dy, b| dy * b)),
-                wanted[1].then(|| with(dy, a, |dy, a| dy * a)),
-            ]
-        })
+        binary(
+            "mul",
+            [self, b],
+            |a, b| a * b,
+            |a, b, dy, wanted| {
+                [
+                    wanted[0].then(|| with(dy, b, |dy, b| dy * b)),
+                    wanted[1].then(|| with(dy, a, |dy, a| dy * a)),
+                ]
+            },
+        )
     }
 }
 
@@ -69,14 +74,19 @@ impl<'t> Div for &Var<'t> {
     /// `a / b`, element by element; backward: `dy/b` and `-dy·a/b²`.
     #[track_caller]
     fn div(self, b: Self) -> Var<'t> {
-        binary("div", [self, b], |a, b| a / b, |a, b, dy, wanted| {
-            let da = with(dy, b, |dy, b| dy / b);
-            let db = wanted[1].then(|| {
-                let ratio = with(&da, a, |da, a| -da * a);
-                with(&ratio, b, |ratio, b| ratio / b)
-            });
-            [wanted[0].then_some(da), db]
-        })
+        binary(
+            "div",
+            [self, b],
+            |a, b| a / b,
+            |a, b, dy, wanted| {
+                let da = with(dy, b, |dy, b| dy / b);
+                let db = wanted[1].then(|| {
+                    let ratio = with(&da, a, |da, a| -da * a);
+                    with(&ratio, b, |ratio, b| ratio / b)
+                });
+                [wanted[0].then_some(da), db]
+            },
+        )
     }
 }
 

@@ -22,7 +22,8 @@ impl<'t> Var<'t> {
         self.tape().record("conv2d", y, [self, w], move |dy, wanted| {
             [
                 wanted[0].then(|| Tensor::build(g.x(), |dx| conv::conv2d_dx(&g, &k, &dy, dx))),
-                wanted[1].then(|| Tensor::build(g.filters(), |dw| conv::conv2d_dw(&g, &x, &dy, dw))),
+                wanted[1]
+                    .then(|| Tensor::build(g.filters(), |dw| conv::conv2d_dw(&g, &x, &dy, dw))),
             ]
         })
     }

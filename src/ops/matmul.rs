@@ -21,9 +21,8 @@ impl<'t> Var<'t> {
         let y = Tensor::build([m, n], |y| gemm(m, k, n, &x, false, &w_, false, y));
         self.tape().record("matmul", y, [self, w], move |dy, wanted| {
             [
-                wanted[0].then(|| {
-                    Tensor::build([m, k], |dx| gemm(m, n, k, &dy, false, &w_, true, dx))
-                }),
+                wanted[0]
+                    .then(|| Tensor::build([m, k], |dx| gemm(m, n, k, &dy, false, &w_, true, dx))),
                 wanted[1]
                     .then(|| Tensor::build([k, n], |dw| gemm(k, m, n, &x, true, &dy, false, dw))),
             ]
@@ -47,9 +46,8 @@ impl<'t> Var<'t> {
         let y = Tensor::build([n, o], |y| gemm(n, k, o, &x, false, &w_, true, y));
         self.tape().record("linear", y, [self, w], move |dy, wanted| {
             [
-                wanted[0].then(|| {
-                    Tensor::build([n, k], |dx| gemm(n, o, k, &dy, false, &w_, false, dx))
-                }),
+                wanted[0]
+                    .then(|| Tensor::build([n, k], |dx| gemm(n, o, k, &dy, false, &w_, false, dx))),
                 wanted[1]
                     .then(|| Tensor::build([o, k], |dw| gemm(o, n, k, &dy, true, &x, false, dw))),
             ]

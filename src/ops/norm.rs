@@ -51,7 +51,9 @@ impl<'t> Var<'t> {
             let mut dbeta = Tensor::zeros([c]);
             let dx = Tensor::build(x.shape(), |dx| {
                 let (dgamma, dbeta) = (dgamma.data_mut(), dbeta.data_mut());
-                norm::batch_norm_backward(n, c, hw, &x, &mean, &inv_std, &g, &dy, dx, dgamma, dbeta);
+                norm::batch_norm_backward(
+                    n, c, hw, &x, &mean, &inv_std, &g, &dy, dx, dgamma, dbeta,
+                );
             });
             [Some(dx), Some(dgamma), Some(dbeta)]
         });
@@ -99,8 +101,8 @@ impl<'t> Var<'t> {
             elementwise::add_channels(n, c, hw, self.value(), b.value(), y);
         });
         self.tape().record("add_channels", y, [self, b], move |dy, wanted| {
-            let db = wanted[1]
-                .then(|| Tensor::build([c], |db| reduce::sum_channels(n, c, hw, &dy, db)));
+            let db =
+                wanted[1].then(|| Tensor::build([c], |db| reduce::sum_channels(n, c, hw, &dy, db)));
             [Some(dy), db]
         })
     }

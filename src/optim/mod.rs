@@ -156,14 +156,20 @@ impl<R: Rule> Optimize for Optimizer<R> {
         let (high, low) = ((self.steps >> 20) as f32, (self.steps & 0xf_ffff) as f32);
         let mut state = vec![("steps".to_string(), Tensor::from([high, low]))];
         for (id, param) in params.iter() {
-            for (name, tensor) in self.rule.states().iter().zip(self.state.get(&id).into_iter().flatten()) {
+            for (name, tensor) in
+                self.rule.states().iter().zip(self.state.get(&id).into_iter().flatten())
+            {
                 state.push((format!("{name}/{}", param.name), tensor.clone()));
             }
         }
         state
     }
 
-    fn restore(&mut self, params: &Params, mut state: HashMap<String, Tensor>) -> Result<(), Error> {
+    fn restore(
+        &mut self,
+        params: &Params,
+        mut state: HashMap<String, Tensor>,
+    ) -> Result<(), Error> {
         let wrong = |what: String| Error::Setting(format!("state of the optimiser: {what}"));
         let steps = state.remove("steps").filter(|s| s.len() == 2);
         let steps = steps.ok_or_else(|| wrong("the count of steps is missing".into()))?;
@@ -174,7 +180,11 @@ impl<R: Rule> Optimize for Optimizer<R> {
                 match state.remove(&format!("{name}/{}", param.name)) {
                     Some(t) if t.shape() == param.value.shape() => tensors.push(t),
                     Some(t) => {
-                        return Err(wrong(format!("{name} of {} has shape {:?}", param.name, t.shape())));
+                        return Err(wrong(format!(
+                            "{name} of {} has shape {:?}",
+                            param.name,
+                            t.shape()
+                        )));
                     }
                     None => break,
                 }

@@ -198,7 +198,11 @@ impl Config {
             "constant" => Schedule::constant(),
             "step" => Schedule::steps(self.step_at.clone(), self.step_factor),
             other => {
-                return Err(crate::error::unknown("schedule", other, &["cosine", "constant", "step"]));
+                return Err(crate::error::unknown(
+                    "schedule",
+                    other,
+                    &["cosine", "constant", "step"],
+                ));
             }
         };
         let schedule = schedule.warmup(self.warmup);

@@ -67,11 +67,13 @@ impl Run {
 
     /// Removes what a run wrote, and nothing else.
     fn clear(dir: &Path) -> Result<(), Error> {
-        if !dir.join("config.toml").is_file() && dir.read_dir().is_ok_and(|mut d| d.next().is_some())
+        if !dir.join("config.toml").is_file()
+            && dir.read_dir().is_ok_and(|mut d| d.next().is_some())
         {
             return Err(Error::file(dir, "is not the folder of a run, so it is not overwritten"));
         }
-        for name in ["config.toml", "metrics.csv", "log.jsonl", "model.npz", "checkpoint/state.npz"] {
+        for name in ["config.toml", "metrics.csv", "log.jsonl", "model.npz", "checkpoint/state.npz"]
+        {
             let path = dir.join(name);
             if path.exists() {
                 fs::remove_file(&path).map_err(|e| Error::io(&path, e))?;
@@ -234,12 +236,12 @@ mod tests {
         let config = Config { lr: 1e38, optimizer: "sgd".into(), ..small() };
         let mut trainer = Trainer::new(config, &data).unwrap();
         trainer.save_checkpoint(&path).unwrap();
-        let before = std::fs::read(&path).unwrap();
+        let before = fs::read(&path).unwrap();
         let message = trainer.run(|_, _| true).unwrap_err().to_string();
         assert!(message.contains("epoch 1, step 2: the output of"), "{message}");
         assert!(message.contains("is not finite"), "{message}");
         assert!(trainer.save_checkpoint(&path).is_err());
-        assert_eq!(std::fs::read(&path).unwrap(), before);
+        assert_eq!(fs::read(&path).unwrap(), before);
     }
 
     #[test]
