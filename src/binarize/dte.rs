@@ -107,8 +107,8 @@ fn steepest_absolute(q: f32, tau: f32) -> f32 {
         let peak = t.max(1.0); // k·t
         if peak < tau { 0.0 } else { (peak / tau).sqrt().acosh() / t }
     };
-    // For t ≥ 1, arccosh(√s)/s with s = t/tau has its one maximum at s = 1.7240.
-    let top = (1.723_982 * tau).max(1.0);
+    // For t ≥ 1, arccosh(√s)/s with s = t/tau has its one maximum at s = 1.7235.
+    let top = (1.723_538 * tau).max(1.0);
     if half_width(top) < q {
         // Below t = 1 the peak is 1 and the half-width falls like 1/t.
         return if tau < 1.0 { ((1.0 / tau).sqrt().acosh() / q) as f32 } else { top as f32 };

@@ -108,7 +108,7 @@ def weights(f):
     # of them the quantile at 0.1 is an element by every definition.
     heaps = lambda g, n: g.choice([-1, 1], n) + 0.15 * g.standard_normal(n)
     w = latent(f, "imb_dte", (3, 3, 3, 3), heaps, kinks=(0,))
-    for rule, threshold in [("a", 0.1), ("b", 0.1)]:
+    for rule, threshold in [("a", 1.0), ("b", 0.1)]:
         y = standardize(torch.tensor(w, dtype=torch.float64))
         estimator, more = dte(y, 10.0, rule, threshold, 0.1)
         f.case(

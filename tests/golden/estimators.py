@@ -171,7 +171,7 @@ def record(f, case, x, estimator, args, more={}):
 def fitted(f, tensors):
     """DTE. `q` is the quantile of |x| at eps, `t_fit` the bound, `t_used` = min(t, t_fit), and `k`.
 
-    `threshold` is tau of rule A or rho of rule B.
+    `threshold` is tau of rule A or rho of rule B. Rule A on two heaps has no solution at tau = 1.
     """
 
     def one(case, x, rule, threshold, eps, t):
@@ -182,8 +182,6 @@ def fitted(f, tensors):
 
     for kind, x in tensors.items():
         for rule, threshold in [("a", 1.0), ("a", 0.1), ("b", 0.1)]:
-            if (kind, rule, threshold) == ("bimodal", "a", 1.0):
-                continue  # nothing satisfies it
             for eps, t in [(0.1, 100.0), (0.3, 20.0)]:
                 used = one(f"dte_{rule}{threshold}_{kind}_eps{eps}", x, rule, threshold, eps, t)
                 assert used < t, "the bound should bind here"
