@@ -17,7 +17,7 @@ fn main() {
         let tape = Tape::train(&params);
         // `map_from_input` takes a function and its slope; that of the sign is zero.
         let signed = tape.param(w).map_from_input("sign", sign, |_| 0.0);
-        let loss = (&signed - 1.0).square().sum();
+        let loss = (signed - 1.0).square().sum();
         let grads = loss.backward();
         let dw = grads.get(w).map_or(0.0, Tensor::item);
         let now = params[w].value.item();

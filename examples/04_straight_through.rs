@@ -17,7 +17,7 @@ fn main() -> Result<(), Error> {
         for step in 0..4 {
             let tape = Tape::train(&params);
             let signs = tape.param(w).binarize(&e); // forward: the sign; backward: the slope of e
-            let loss = (&signs - 1.0).square().sum();
+            let loss = (signs - 1.0).square().sum();
             let grads = loss.backward();
             let (now, dw) = (&params[w].value, grads.get(w).expect("w is a parameter"));
             println!(

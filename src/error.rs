@@ -61,7 +61,7 @@ pub(crate) fn near_miss<'a>(
 }
 
 /// `unknown WHAT "word"; did you mean …? Known are …`
-pub(crate) fn unknown<'a>(what: &str, word: &str, known: &[&'a str]) -> Error {
+pub(crate) fn unknown(what: &str, word: &str, known: &[&str]) -> Error {
     let hint = match near_miss(word, known.iter().copied()) {
         Some(name) => format!("; did you mean \"{name}\"?"),
         None => String::new(),

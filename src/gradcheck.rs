@@ -51,7 +51,7 @@ pub fn gradcheck_at<const N: usize>(
     let x = inputs.each_ref().map(|x| tape.variable(x));
     let y = f(x.clone());
     let u = Tensor::randn(y.shape(), 1.0, &mut rng);
-    let grads = (&y * &tape.constant(&u)).sum().backward();
+    let grads = (y * tape.constant(&u)).sum().backward();
 
     // u · f(inputs), in f64 since a difference of it follows.
     let along = |inputs: [Tensor; N]| -> f64 {

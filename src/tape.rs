@@ -493,7 +493,7 @@ mod tests {
         let tape = Tape::train(&params);
         let x = tape.variable([2.0]);
         let y = &x * &x;
-        let grads = (&y + &x).backward();
+        let grads = (y + &x).backward();
         assert_eq!(grads.wrt(&x).unwrap()[0], 5.0);
     }
 
@@ -514,7 +514,7 @@ mod tests {
         let params = Params::new();
         let tape = Tape::train(&params);
         let x = tape.variable([2.0]);
-        let grads = (&x * &x.detach()).backward();
+        let grads = (&x * x.detach()).backward();
         assert_eq!(grads.wrt(&x).unwrap()[0], 2.0);
     }
 
@@ -526,7 +526,7 @@ mod tests {
         let c = params.add("c", Role::Buffer, Tensor::from([5.0]));
         params.freeze("b");
         let tape = Tape::train(&params);
-        let y = &(&tape.param(a) * &tape.param(b)) * &tape.param(c);
+        let y = tape.param(a) * tape.param(b) * tape.param(c);
         let grads = y.backward();
         assert_eq!(grads.get(a).unwrap()[0], 15.0);
         assert!(grads.get(b).is_none() && grads.get(c).is_none());
@@ -577,7 +577,7 @@ mod tests {
         let tape = Tape::train(&params).watching(Watch::finite());
         let x = tape.variable([-1.0]);
         let _layer = tape.layer("head", LayerNote::default);
-        let _ = &x.ln() * 2.0;
+        let _ = x.ln() * 2.0;
         let Watch::Finite(first) = tape.watched() else { unreachable!() };
         let first = first.borrow().clone().unwrap();
         assert_eq!(first.to_string(), "the output of ln in head is not finite");

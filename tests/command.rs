@@ -264,7 +264,9 @@ fn bench_train_tells_what_each_layer_holds() {
     // keeps a few bits of each number.
     let floats = 4 * 16 * 16 * 16 * 4;
     assert!(held(&binary, "layer1.0.conv1") < floats / 4);
-    assert!(held(&bench("fp32"), "layer1.0.conv1") >= floats);
+    // In float, what the convolution keeps is held by whoever made it: counted there, but held.
+    let total = |bench: &Value| bench["saved_mb"].as_f64().unwrap();
+    assert!(total(&bench("fp32")) > total(&binary) + 6.0 * floats as f64 / 1e6);
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! The promise: an estimator written outside the crate, in a dozen lines, trains a network.
 
-use dirnet::models::bin_mlp;
+use dirnet::models::{Model, Task};
 use dirnet::nn::Module;
 use dirnet::optim::Adam;
-use dirnet::{Estimator, Params, Rng, Tape, check_estimator, datasets, train};
+use dirnet::{Estimator, Method, Params, Rng, Tape, check_estimator, datasets, train};
+use std::sync::Arc;
 
 #[derive(Debug)]
 struct Triangle;
@@ -26,7 +27,11 @@ fn an_estimator_of_ones_own_trains_digits_above_95_percent() {
     check_estimator(&Triangle);
     let data = datasets::digits();
     let mut params = Params::new();
-    let net = bin_mlp(&mut params, &[64, 256, 10], Triangle, &mut Rng::seed(1));
+    let triangle: Arc<dyn Estimator> = Arc::new(Triangle);
+    let method = "dir-net".parse::<Method>().unwrap().with_estimator(&triangle);
+    let task = Task { input: data.shape(), classes: 10 };
+    let arch = "mlp".parse().unwrap();
+    let net = Model::new(&mut params, &arch, &method, &task, &mut Rng::seed(1)).unwrap();
     let mut opt = Adam::new(0.01).cosine();
     for epoch in 0..20 {
         for batch in data.train_batches(64).seed(1).epoch(epoch) {

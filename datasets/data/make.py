@@ -15,6 +15,7 @@ import zipfile
 
 import numpy as np
 from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 
 HERE = pathlib.Path(__file__).parent
 
@@ -32,7 +33,8 @@ def save(name, **arrays):
 def digits():
     x, y = load_digits(return_X_y=True)
     x = np.floor(x.reshape(-1, 8, 8) * 255 / 16 + 0.5)  # 0..16 to 0..255, rounded
-    save("digits.npz", x_train=x[:1347], y_train=y[:1347], x_test=x[1347:], y_test=y[1347:])
+    x_train, x_test, y_train, y_test = train_test_split(x, y, test_size=450, random_state=0)
+    save("digits.npz", x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
 
 
 def fashion(folder):

@@ -141,7 +141,7 @@ mod tests {
         let rule = WeightRule { balance: true, scale: Scale::Shift, estimator: ste };
         let x = tape.variable(Tensor::new([1, 5], w.to_vec()));
         let y = x.binarize_weights(&rule);
-        let grads = (&y * &tape.constant(Tensor::new([1, 5], dq.to_vec()))).sum().backward();
+        let grads = (y * tape.constant(Tensor::new([1, 5], dq.to_vec()))).sum().backward();
 
         let n = w.len() as f32;
         let mean = w.iter().sum::<f32>() / n;

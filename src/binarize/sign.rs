@@ -103,7 +103,7 @@ mod tests {
                     .zip(&**x.value())
                     .all(|(&y, &x)| y == if x < 0.0 { -1.0 } else { 1.0 })
             );
-            let grads = (&y * 3.0).sum().backward();
+            let grads = (y * 3.0).sum().backward();
             let fitted = e.fit(x.value(), 0.6).unwrap_or(e);
             for (&dx, &x) in grads.wrt(&x).unwrap().iter().zip(&**x.value()) {
                 let expected = 3.0 * fitted.slope(x);

@@ -45,7 +45,7 @@ struct TrainBench {
 }
 
 #[derive(Serialize)]
-struct Result_ {
+struct Timed {
     arch: String,
     method: String,
     batch: usize,
@@ -108,7 +108,7 @@ impl TrainBench {
             1e3 * self.batch as f64 / ms,
             bytes(saved_bytes)
         ));
-        out.object(&Result_ {
+        out.object(&Timed {
             arch: self.arch.clone(),
             method: self.method.clone(),
             batch: self.batch,

@@ -47,7 +47,7 @@ struct Common {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Train a network; with no argument at all, a DIR-Net on the embedded Fashion-MNIST images
-    Train(train::Train),
+    Train(Box<train::Train>),
     /// Accuracy and loss of a trained model on the test images
     Eval(eval::Eval),
     /// Classes, with their probabilities, of PNG and JPEG files

@@ -51,10 +51,8 @@ impl Output {
         let shown = self.terminal && !self.quiet;
         let target =
             if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let template = format!(
-            "{{prefix}} {{bar:24.cyan/dim}} {{percent:>3}}%  {{per_sec}}  {{eta}} left  {{msg}}"
-        );
-        let style = ProgressStyle::with_template(&template).expect("a template without faults");
+        let template = "{prefix} {bar:24.cyan/dim} {percent:>3}%  {per_sec}  {eta} left  {msg}";
+        let style = ProgressStyle::with_template(template).expect("a template without faults");
         let unit = unit.to_string();
         let style = style.progress_chars("━╸─").with_key(
             "per_sec",
@@ -105,7 +103,7 @@ pub(super) fn thousands(n: usize) -> String {
     let digits = n.to_string();
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

@@ -264,7 +264,8 @@ fn report(trainer: &Trainer, run: &Run, out: &Output) {
     let Some(last) = history.last() else { return };
     // Some twenty rows are enough to see the course; the first and the last are among them.
     let every = history.len().div_ceil(20);
-    let rows = history.iter().filter(|e| (history.len() - e.epoch) % every == 0 || e.epoch == 1);
+    let shown = |e: &&Epoch| e.epoch == 1 || (history.len() - e.epoch).is_multiple_of(every);
+    let rows = history.iter().filter(shown);
     let rows = rows.map(|e| {
         vec![
             e.epoch.to_string(),

@@ -131,10 +131,10 @@ impl Module for Block {
         let first = self.bn1.forward(&self.conv1.forward(x));
         let second = |x: &Var<'t>| self.bn2.forward(&self.conv2.forward(x));
         match self.shortcut {
-            Shortcut::Normal => act(&(&second(&act(&first)) + &self.around(x))),
+            Shortcut::Normal => act(&(second(&act(&first)) + self.around(x))),
             Shortcut::BiReal => {
-                let x = act(&(&first + &self.around(x)));
-                act(&(&second(&x) + &x))
+                let x = act(&(first + self.around(x)));
+                act(&(second(&x) + x))
             }
         }
     }

@@ -98,12 +98,16 @@ impl<'t> Neg for &Var<'t> {
     }
 }
 
+fn scaled<'t>(x: &Var<'t>, factor: f32) -> Var<'t> {
+    let y = Tensor::build(x.shape(), |y| map(x.value(), y, |x| x * factor));
+    x.tape().record("scale", y, [x], move |dy, _| [Some(dy.map(|dy| dy * factor))])
+}
+
 impl<'t> Mul<f32> for &Var<'t> {
     type Output = Var<'t>;
     /// Every element times a number.
     fn mul(self, number: f32) -> Var<'t> {
-        let y = Tensor::build(self.shape(), |y| map(self.value(), y, |x| x * number));
-        self.tape().record("scale", y, [self], move |dy, _| [Some(dy.map(|dy| dy * number))])
+        scaled(self, number)
     }
 }
 
@@ -111,7 +115,7 @@ impl<'t> Div<f32> for &Var<'t> {
     type Output = Var<'t>;
     /// Every element divided by a number.
     fn div(self, number: f32) -> Var<'t> {
-        self * number.recip()
+        scaled(self, number.recip())
     }
 }
 
@@ -129,6 +133,47 @@ impl<'t> Sub<f32> for &Var<'t> {
     /// A number subtracted from every element.
     fn sub(self, number: f32) -> Var<'t> {
         self + -number
+    }
+}
+
+/// The same for operands that are given away, so that expressions need no `&` inside.
+macro_rules! owned {
+    ($($operator:ident $method:ident),*) => {$(
+        impl<'t> $operator<&Var<'t>> for Var<'t> {
+            type Output = Var<'t>;
+            #[track_caller]
+            fn $method(self, b: &Var<'t>) -> Var<'t> {
+                (&self).$method(b)
+            }
+        }
+        impl<'t> $operator<Var<'t>> for &Var<'t> {
+            type Output = Var<'t>;
+            #[track_caller]
+            fn $method(self, b: Var<'t>) -> Var<'t> {
+                self.$method(&b)
+            }
+        }
+        impl<'t> $operator for Var<'t> {
+            type Output = Var<'t>;
+            #[track_caller]
+            fn $method(self, b: Var<'t>) -> Var<'t> {
+                (&self).$method(&b)
+            }
+        }
+        impl<'t> $operator<f32> for Var<'t> {
+            type Output = Var<'t>;
+            fn $method(self, number: f32) -> Var<'t> {
+                (&self).$method(number)
+            }
+        }
+    )*};
+}
+owned!(Add add, Sub sub, Mul mul, Div div);
+
+impl<'t> Neg for Var<'t> {
+    type Output = Var<'t>;
+    fn neg(self) -> Var<'t> {
+        -&self
     }
 }
 
@@ -151,15 +196,15 @@ mod tests {
     }
     #[test]
     fn div() {
-        gradcheck([&[2, 3], &[2, 3]], |[a, b]| &a / &(&b.square() + 0.5));
+        gradcheck([&[2, 3], &[2, 3]], |[a, b]| a / (b.square() + 0.5));
     }
     #[test]
     fn scale() {
-        gradcheck([&[2, 3]], |[a]| &(&-&a * 3.0) / 7.0);
+        gradcheck([&[2, 3]], |[a]| -a * 3.0 / 7.0);
     }
     #[test]
     fn shift() {
-        gradcheck([&[2, 3]], |[a]| &(&a + 3.0) - 1.0);
+        gradcheck([&[2, 3]], |[a]| a + 3.0 - 1.0);
     }
 
     #[test]

@@ -165,7 +165,7 @@ mod tests {
     }
     #[test]
     fn smooth_l1() {
-        gradcheck([&[5], &[5]], |[a, b]| (&a * 3.0).smooth_l1(&b, 0.5));
+        gradcheck([&[5], &[5]], |[a, b]| (a * 3.0).smooth_l1(&b, 0.5));
     }
     #[test]
     fn kl_div() {

@@ -12,7 +12,7 @@ impl<'t> Var<'t> {
 
     /// The mean of all elements; backward: each gets `dy / count`.
     pub fn mean(&self) -> Var<'t> {
-        &self.sum() / self.value().len() as f32
+        self.sum() / self.value().len() as f32
     }
 }
 

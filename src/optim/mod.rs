@@ -215,7 +215,7 @@ mod tests {
 
     fn grads(params: &Params, w: ParamId) -> Grads {
         let tape = Tape::train(params);
-        (&tape.param(w).square() * -3.0).sum().backward()
+        (tape.param(w).square() * -3.0).sum().backward()
     }
 
     #[test]

@@ -240,7 +240,13 @@ mod tests {
         let message = trainer.run(|_, _| true).unwrap_err().to_string();
         assert!(message.contains("epoch 1, step 2: the output of"), "{message}");
         assert!(message.contains("is not finite"), "{message}");
-        assert!(trainer.save_checkpoint(&path).is_err());
+        assert_eq!(fs::read(&path).unwrap(), before);
+
+        // A parameter that is not finite is never written over a good checkpoint.
+        let id = trainer.params.id("fc.bias").unwrap();
+        trainer.params.value_mut(id).data_mut()[0] = f32::NAN;
+        let message = trainer.save_checkpoint(&path).unwrap_err().to_string();
+        assert!(message.contains("params/fc.bias is not finite"), "{message}");
         assert_eq!(fs::read(&path).unwrap(), before);
     }
 
