@@ -25,25 +25,28 @@ pub(crate) fn transpose(
 per_level! {
     fn squares[]
         (rows: usize, cols: usize, x: &[f32], x_stride: usize, y: &mut [f32], y_stride: usize) {
-        let (whole_rows, whole_cols) = (rows / 8 * 8, cols / 8 * 8);
+        if rows < 8 || cols < 8 {
+            for j in 0..cols {
+                for i in 0..rows {
+                    y[j * y_stride + i] = x[i * x_stride + j];
+                }
+            }
+            return;
+        }
+        // Where eight do not divide the size, the last square overlaps the one before.
+        let starts = |size: usize| (0..size.div_ceil(8)).map(move |at| (at * 8).min(size - 8));
         let mut square = |i: usize, j: usize| {
             square::<FUSED>(&x[i * x_stride + j..], x_stride, &mut y[j * y_stride + i..], y_stride);
         };
         // The long way inside: eight rows far apart may have to share one set of the cache, which
         // holds eight lines and no more.
         if rows < cols {
-            for i in (0..whole_rows).step_by(8) {
-                (0..whole_cols).step_by(8).for_each(|j| square(i, j));
+            for i in starts(rows) {
+                starts(cols).for_each(|j| square(i, j));
             }
         } else {
-            for j in (0..whole_cols).step_by(8) {
-                (0..whole_rows).step_by(8).for_each(|i| square(i, j));
-            }
-        }
-        for i in 0..rows {
-            let rest = if i < whole_rows { whole_cols..cols } else { 0..cols };
-            for j in rest {
-                y[j * y_stride + i] = x[i * x_stride + j];
+            for j in starts(cols) {
+                starts(rows).for_each(|i| square(i, j));
             }
         }
     }

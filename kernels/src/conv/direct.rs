@@ -1,9 +1,8 @@
 //! Convolution without a matrix of patches: each pass is a [`gather_product`] over slabs.
 //!
 //! Output channels (of `dx`: input channels) go by blocks of 16 lanes, the last one of 8 or 16.
-//! Each output is one sum over all its terms, in an order that only the filter's size sets; so
-//! neither chunks, nor images, nor threads can change it. The filter's gradient sums chunk by
-//! chunk, images in order.
+//! The order of an output's sum depends on the filter's size alone; so neither chunks, nor images,
+//! nor threads can change it. The filter's gradient sums chunk by chunk, images in order.
 
 use super::gather::{Row, Steps, Write, gather_product};
 use super::plan::Plan;
@@ -25,46 +24,38 @@ pub(super) fn suits(g: &ConvGeom, lanes: usize) -> bool {
 
 pub(super) fn forward(g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32]) {
     let (level, k) = (level(), g.taps());
-    run(&Plan::forward(g, g.c), x, y, &|_, block, v| {
+    run(&Plan::forward(g, g.c), x, y, &|block, v| {
         block.interleave(level, &w[block.first * k..], k, v);
     });
 }
 
 pub(super) fn dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
-    let (level, all) = (level(), g.kh * g.kw);
-    run(&Plan::dx(g), dy, dx, &|taps, block, v| {
-        for (o, v) in v.chunks_exact_mut(taps.len() * block.width).enumerate() {
-            let filters = &w[(o * g.c + block.first) * all..];
-            if taps.len() == all {
-                block.interleave(level, filters, all, v);
-                continue;
-            }
-            v.fill(0.0);
-            for (v, tap) in v.chunks_exact_mut(block.width).zip(taps) {
-                for l in 0..block.used {
-                    v[l] = filters[l * all + tap];
+    let (level, taps, plan) = (level(), g.kh * g.kw, Plan::dx(g));
+    run(&plan, dy, dx, &|block, v| {
+        let width = block.width;
+        let mut filter = vec![0f32; taps * width];
+        for o in 0..g.o {
+            block.interleave(level, &w[(o * g.c + block.first) * taps..], taps, &mut filter);
+            let mut v = &mut v[..];
+            for phase in &plan.phases {
+                let (now, later) = v.split_at_mut(phase.steps().len() * width);
+                for (at, tap) in phase.taps.iter().enumerate() {
+                    now[(o * phase.taps.len() + at) * width..][..width]
+                        .copy_from_slice(&filter[tap * width..][..width]);
                 }
+                v = later;
             }
         }
     });
 }
 
-/// Writes the vectors of one phase, whose taps come first, and block, `steps` by `block.width`.
-type Pack<'a> = dyn Fn(&[usize], &Block, &mut [f32]) + Sync + 'a;
-
-/// `out` from `source`, with the filters as `pack` writes them.
-fn run(plan: &Plan, source: &[f32], out: &mut [f32], pack: &Pack<'_>) {
+/// `out` from `source`; `pack` writes the filters of a block, `steps` by `block.width` for each
+/// phase in turn.
+fn run(plan: &Plan, source: &[f32], out: &mut [f32], pack: &(dyn Fn(&Block, &mut [f32]) + Sync)) {
     let level = level();
     let blocks = &Block::all(plan.lanes)[..];
     let steps: usize = plan.phases.iter().map(|phase| phase.steps().len()).sum();
     let pixels = plan.out_h * plan.out_w;
-    let pack = |block: &Block, mut v: &mut [f32]| {
-        for phase in plan.phases.iter().filter(|phase| !phase.taps.is_empty()) {
-            let (now, later) = v.split_at_mut(phase.steps().len() * block.width);
-            pack(&phase.taps, block, now);
-            v = later;
-        }
-    };
     // Fewer images than threads: these share the blocks of each.
     let each = if plan.n < threads() { blocks.len().div_ceil(threads()) } else { blocks.len() };
     if plan.n == 1 && plan.rows == plan.out_h {
@@ -127,11 +118,14 @@ fn compute(
                     for block in blocks {
                         vectors(block, &mut |mut v| {
                             for phase in &plan.phases {
-                                let steps = phase.steps();
-                                let (now, later) = v.split_at(steps.len() * block.width);
                                 let rows = phase.pixels(images * pixels);
-                                block.product(level, slab, rows, steps, now, Write::Over, tile);
-                                v = later;
+                                let mut write = Write::Over;
+                                for (at, steps) in phase.parts() {
+                                    let (now, later) = v.split_at(steps.len() * block.width);
+                                    let slab = &slab[at..];
+                                    block.product(level, slab, rows, steps, now, write, tile);
+                                    (v, write) = (later, Write::Add);
+                                }
                             }
                         });
                         let tiles = tile.chunks_exact(pixels * block.width);

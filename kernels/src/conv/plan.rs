@@ -14,6 +14,8 @@ use std::ops::Range;
 const PIXELS: usize = 512;
 /// Elements of a slab that several images share, at most.
 const SLAB: usize = 1 << 16;
+/// Steps, about, after which a long sum rests in memory, lest its vectors fill the second cache.
+const PART: usize = 2048;
 /// Floats of a cache line.
 const LINE: usize = 16;
 
@@ -237,6 +239,17 @@ impl Phase {
     /// The taps of one channel after the other.
     pub(super) fn steps(&self) -> Steps<'_> {
         Steps { table: &self.table, repeats: self.repeats, advance: self.advance }
+    }
+
+    /// The same in parts of about [`PART`] steps, and where in the slab each part starts.
+    pub(super) fn parts(&self) -> impl Iterator<Item = (usize, Steps<'_>)> {
+        let all = self.steps();
+        let parts = all.len().div_ceil(PART).max(1);
+        let each = all.repeats.div_ceil(parts).max(1);
+        (0..all.repeats).step_by(each).map(move |first| {
+            let repeats = each.min(all.repeats - first);
+            (first * all.advance, Steps { repeats, ..all })
+        })
     }
 
     /// The pixels among the first `many` outputs of a chunk.
