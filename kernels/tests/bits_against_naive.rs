@@ -154,8 +154,9 @@ fn counters_hold_the_extremes() {
         [(28, 3, 6, 3), (512, 5, 7, 3), (1030, 4, 3, 3), (1030, 2, 9, 9), (4200, 1, 8, 4)]
     {
         let g = ConvGeom::new(&[1, c, size, size], &[o, c, k, k], Conv::same(k));
-        let w: Vec<f32> =
-            (0..g.w_len()).map(|i| if i / g.taps() % 2 == 0 { 1.0 } else { -1.0 }).collect();
+        let w: Vec<f32> = (0..g.w_len())
+            .map(|i| if (i / g.taps()).is_multiple_of(2) { 1.0 } else { -1.0 })
+            .collect();
         for x in [1.0, -1.0] {
             let x = vec![x; g.x_len()];
             for pad in [Pad::Zero, Pad::Minus, Pad::Plus] {
