@@ -9,11 +9,22 @@
 //! - the order of a sum depends on the geometry alone, never on threads.
 
 pub mod bits;
+pub mod conv;
+pub mod elementwise;
+pub mod gemm;
+pub mod math;
+#[doc(hidden)]
+pub mod naive;
 #[doc(hidden)]
 pub mod naive_bits;
+pub mod norm;
 pub mod par;
+pub mod pool;
+pub mod reduce;
 pub mod simd;
+pub mod softmax;
 
 mod geom;
+mod transpose;
 
 pub use geom::{Conv, ConvGeom, PoolGeom, ShapeError};

@@ -96,7 +96,7 @@ pub fn with_level<R>(level: Level, work: impl FnOnce() -> R) -> R {
 /// Defines a function compiled for every [`Level`], which it takes as its first argument.
 ///
 /// Generics stand in square brackets. The body, and whatever is inlined into it, may use any
-/// instruction of the level.
+/// instruction of the level; the constant `FUSED` tells it whether [`mul_add`] is one.
 ///
 /// ```ignore
 /// per_level! {
@@ -106,23 +106,27 @@ pub fn with_level<R>(level: Level, work: impl FnOnce() -> R) -> R {
 /// }
 /// double(simd::level(), &x, &mut y);
 /// ```
-#[allow(unused_macros)]
 macro_rules! per_level {
     ($($(#[$attribute:meta])* $vis:vis fn $name:ident [$($generics:tt)*]
         ($($arg:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block)*) => {$(
         $(#[$attribute])*
         $vis fn $name<$($generics)*>(level: $crate::simd::Level, $($arg: $type),*) $(-> $result)? {
-            #[inline(always)]
-            fn body<$($generics)*>($($arg: $type),*) $(-> $result)? $body
+            fn portable<$($generics)*>($($arg: $type),*) $(-> $result)? {
+                #[allow(dead_code)]
+                const FUSED: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
+                $body
+            }
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,bmi2,popcnt")]
             fn avx2<$($generics)*>($($arg: $type),*) $(-> $result)? {
-                body($($arg),*)
+                #[allow(dead_code)]
+                const FUSED: bool = true;
+                $body
             }
 
             match level {
-                $crate::simd::Level::Portable => body($($arg),*),
+                $crate::simd::Level::Portable => portable($($arg),*),
                 // SAFETY: `simd::level` and `simd::with_level` hand out this level only where
                 // `simd::available` found its features.
                 #[cfg(target_arch = "x86_64")]
@@ -133,8 +137,13 @@ macro_rules! per_level {
         }
     )*};
 }
-#[allow(unused_imports)]
 pub(crate) use per_level;
+
+/// `a·b + c`, rounded once if `FUSED`, else twice, as is quick where there is no such instruction.
+#[inline(always)]
+pub(crate) fn mul_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FUSED { a.mul_add(b, c) } else { a * b + c }
+}
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,109 @@
+//! Convolution as a matrix product: patches of the image become columns.
+//!
+//! Column `(i,j)` of the matrix holds the pixels that output `(i,j)` sees, one row a tap `(c,u,v)`;
+//! the filters, as rows, times that matrix are the outputs. It serves every geometry.
+
+use crate::gemm::{Matrix, Write, product};
+use crate::geom::ConvGeom;
+use crate::par::{chunks, map, scratch};
+
+use super::line::{Line, for_each_line};
+
+pub(super) fn forward(g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32]) {
+    let (pixels, taps) = (g.oh * g.ow, g.taps());
+    // Outputs of one group of one image lie together, so such blocks are the pieces of work.
+    chunks(y, g.group_o() * pixels, |at, y| {
+        let w = &w[at % g.how.groups * g.group_o() * taps..][..g.group_o() * taps];
+        with_columns(g, group_image(g, x, at), |columns| {
+            let (w, columns) = (Matrix::rows(w, taps), Matrix::rows(columns, pixels));
+            product(g.group_o(), taps, pixels, w, columns, Write::Over, y, pixels);
+        });
+    });
+}
+
+pub(super) fn dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
+    let (pixels, taps) = (g.oh * g.ow, g.taps());
+    chunks(dx, g.group_c() * g.h * g.w, |at, dx| {
+        let w = &w[at % g.how.groups * g.group_o() * taps..][..g.group_o() * taps];
+        let dy = &dy[at * g.group_o() * pixels..][..g.group_o() * pixels];
+        scratch(taps * pixels, |columns| {
+            let (w, dy) = (Matrix::columns(w, taps), Matrix::rows(dy, pixels));
+            product(taps, g.group_o(), pixels, w, dy, Write::Over, columns, pixels);
+            add_columns(g, columns, dx);
+        });
+    });
+}
+
+pub(super) fn dw(g: &ConvGeom, x: &[f32], dy: &[f32], dw: &mut [f32]) {
+    let (pixels, taps) = (g.oh * g.ow, g.taps());
+    let images = images_a_part(g);
+    let parts = map(g.n.div_ceil(images), |part| {
+        let mut dw = vec![0f32; g.w_len()];
+        for n in part * images..g.n.min((part + 1) * images) {
+            for (group, dw) in dw.chunks_exact_mut(g.group_o() * taps).enumerate() {
+                let at = n * g.how.groups + group;
+                let dy = &dy[at * g.group_o() * pixels..][..g.group_o() * pixels];
+                with_columns(g, group_image(g, x, at), |columns| {
+                    let (dy, columns) =
+                        (Matrix::rows(dy, pixels), Matrix::columns(columns, pixels));
+                    product(g.group_o(), pixels, taps, dy, columns, Write::Add, dw, taps);
+                });
+            }
+        }
+        dw
+    });
+    super::add_parts(&parts, dw);
+}
+
+/// Images whose filter gradients are summed up before the parts are: as many as leave some parts
+/// to share among threads, but not more memory in parts than 64 MB.
+fn images_a_part(g: &ConvGeom) -> usize {
+    let parts = ((1 << 24) / g.w_len()).clamp(1, 16);
+    g.n.div_ceil(parts)
+}
+
+/// The channels of one group of one image; `at` counts groups over all images.
+fn group_image<'a>(g: &ConvGeom, x: &'a [f32], at: usize) -> &'a [f32] {
+    let size = g.group_c() * g.h * g.w;
+    &x[at * size..][..size]
+}
+
+/// Lends the matrix of patches of one group's channels `x`, `taps` by `oh·ow`.
+fn with_columns<R>(g: &ConvGeom, x: &[f32], f: impl FnOnce(&[f32]) -> R) -> R {
+    let is_its_own_matrix = g.kh * g.kw == 1 && g.how.stride == 1 && g.how.pad == 0;
+    if is_its_own_matrix {
+        return f(x);
+    }
+    scratch(g.taps() * g.oh * g.ow, |columns| {
+        for_each_line(g, |tap, i, line| {
+            let columns = &mut columns[(tap * g.oh + i) * g.ow..][..g.ow];
+            let Some(Line { pixel, outputs }) = line else { return columns.fill(0.0) };
+            columns[..outputs.start].fill(0.0);
+            columns[outputs.end..].fill(0.0);
+            let columns = &mut columns[outputs];
+            if g.how.stride == 1 {
+                columns.copy_from_slice(&x[pixel..][..columns.len()]);
+            } else {
+                let pixels = x[pixel..].iter().step_by(g.how.stride);
+                columns.iter_mut().zip(pixels).for_each(|(column, pixel)| *column = *pixel);
+            }
+        });
+        f(columns)
+    })
+}
+
+/// The way back: `dx` is the sum of the patches in `columns`.
+fn add_columns(g: &ConvGeom, columns: &[f32], dx: &mut [f32]) {
+    dx.fill(0.0);
+    for_each_line(g, |tap, i, line| {
+        let Some(Line { pixel, outputs }) = line else { return };
+        let columns = &columns[(tap * g.oh + i) * g.ow..][..g.ow][outputs];
+        if g.how.stride == 1 {
+            let pixels = &mut dx[pixel..][..columns.len()];
+            pixels.iter_mut().zip(columns).for_each(|(pixel, column)| *pixel += column);
+        } else {
+            let pixels = dx[pixel..].iter_mut().step_by(g.how.stride);
+            pixels.zip(columns).for_each(|(pixel, column)| *pixel += column);
+        }
+    });
+}

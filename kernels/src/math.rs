@@ -1,0 +1,134 @@
+//! Elementary functions that a loop over a slice can take eight at a time.
+//!
+//! No branch, no table, no call: inlined into `for i in .. { y[i] = tanh(x[i]) }` they become vector
+//! code. They multiply and add without fusing, so every instruction set gives the same bits. NaN
+//! gives NaN. The errors stated are the largest found over two million floats spread evenly over
+//! all bit patterns.
+
+/// Rounds to the nearest whole number what is added to it, and shows it in the low bits.
+const ROUNDER: f32 = 12582912.0; // 1.5 · 2²³
+
+/// `ln 2` in two parts; the high one has 15 bits after the point, so a multiple of it is exact.
+const LN_2_HIGH: f32 = 0.693_145_75;
+const LN_2_LOW: f32 = 1.428_606_8e-6;
+
+/// `(whole, rest)` with `x ≈ whole·ln 2 + r`, `|r| ≤ ln 2 / 2`, and `rest = e^r - 1`.
+///
+/// The rest is `r + r²·q(r)` with the near-minimax `q` of degree 4 for `(e^r - 1 - r)/r²`, whose
+/// own error is 8e-9. Where `x` is NaN so is the rest.
+#[inline(always)]
+fn reduce(x: f32) -> (i32, f32) {
+    let rounded = x * std::f32::consts::LOG2_E + ROUNDER;
+    let whole = rounded - ROUNDER;
+    let r = (x - whole * LN_2_HIGH) - whole * LN_2_LOW;
+    let q = 0.001_392_620_3 * r + 0.008_363_195;
+    let q = q * r + 0.041_666_556;
+    let q = q * r + 0.166_665_77;
+    let q = q * r + 0.5;
+    let whole = rounded.to_bits().wrapping_sub(ROUNDER.to_bits()) as i32;
+    (whole, r + r * r * q)
+}
+
+/// `2^n` for `-127 < n < 128`.
+#[inline(always)]
+fn power_of_two(n: i32) -> f32 {
+    f32::from_bits((n.wrapping_add(127) as u32) << 23)
+}
+
+/// `e^x`, with a relative error below 1.3e-7; subnormal results are rounded once more.
+#[inline(always)]
+pub fn exp(x: f32) -> f32 {
+    // Comparisons, not `clamp`: they let a NaN through. Beyond the limits the result is 0 or ∞.
+    let x = if x > 89.0 { 89.0 } else { x };
+    let x = if x < -104.0 { -104.0 } else { x };
+    let (whole, rest) = reduce(x);
+    // In two steps, since 2^whole alone may be no float though the product is.
+    let half = whole >> 1;
+    (1.0 + rest) * power_of_two(half) * power_of_two(whole.wrapping_sub(half))
+}
+
+/// The hyperbolic tangent, with a relative error below 2.5e-7.
+#[inline(always)]
+pub fn tanh(x: f32) -> f32 {
+    // With e = exp(-2|x|) - 1, which is accurate near 0 as well: tanh|x| = -e / (2 + e).
+    let t = -2.0 * x.abs();
+    let t = if t < -40.0 { -40.0 } else { t };
+    let (whole, rest) = reduce(t);
+    let scale = power_of_two(whole);
+    let e = scale * rest + (scale - 1.0);
+    (-e / (2.0 + e)).copysign(x)
+}
+
+/// `1 / (1 + e^-x)`, with a relative error below 2e-7 down to x = -87, below which it fades to 0
+/// with an absolute error below 2e-38.
+#[inline(always)]
+pub fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+/// `1 - tanh²(x)`, the slope of [`tanh`], with a relative error below 4e-7 down to |x| = 43, below
+/// which it fades to 0.
+#[inline(always)]
+pub fn sech2(x: f32) -> f32 {
+    // With e = exp(-2|x|): 4e / (1 + e)², without the cancellation of 1 - tanh².
+    let e = exp(-2.0 * x.abs());
+    4.0 * e / ((1.0 + e) * (1.0 + e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two million floats over all bit patterns: tiny, huge, infinite, NaN, of both signs.
+    fn floats() -> impl Iterator<Item = f32> {
+        let special = [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MAX, f32::MIN];
+        special.into_iter().chain((0..=u32::MAX).step_by(2039).map(f32::from_bits))
+    }
+
+    /// The largest error of `f` relative to `want`, where that is normal; elsewhere they must agree
+    /// to 3e-38.
+    fn relative_error(f: impl Fn(f32) -> f32, want: impl Fn(f64) -> f64) -> f64 {
+        let mut largest = 0f64;
+        for x in floats() {
+            let (got, want) = (f(x) as f64, want(x as f64));
+            if want.is_nan() {
+                assert!(got.is_nan(), "at {x}: {got} for NaN");
+            } else if want.abs() > f32::MAX as f64 {
+                assert_eq!(got, want.signum() * f64::INFINITY, "at {x}");
+            } else if want.abs() < 2.4e-38 {
+                assert!((got - want).abs() < 2.4e-38, "at {x}: {got} for {want}");
+            } else {
+                largest = largest.max(((got - want) / want).abs());
+            }
+        }
+        largest
+    }
+
+    #[track_caller]
+    fn below(bound: f64, error: f64) {
+        assert!(error < bound, "{error:e} is not below {bound:e}");
+    }
+
+    #[test]
+    fn errors_are_as_stated() {
+        below(1.3e-7, relative_error(exp, f64::exp));
+        below(2.5e-7, relative_error(tanh, f64::tanh));
+        below(2e-7, relative_error(sigmoid, |x| 1.0 / (1.0 + (-x).exp())));
+        below(4e-7, relative_error(sech2, |x| (1.0 / x.cosh()).powi(2)));
+    }
+
+    #[test]
+    fn limits_and_signs() {
+        assert_eq!(
+            (exp(f32::NEG_INFINITY), exp(0.0), exp(f32::INFINITY)),
+            (0.0, 1.0, f32::INFINITY)
+        );
+        assert_eq!((tanh(f32::NEG_INFINITY), tanh(f32::INFINITY)), (-1.0, 1.0));
+        assert!(tanh(-0.0).is_sign_negative() && tanh(0.0).is_sign_positive());
+        assert_eq!(
+            (sigmoid(f32::NEG_INFINITY), sigmoid(0.0), sigmoid(f32::INFINITY)),
+            (0.0, 0.5, 1.0)
+        );
+        assert_eq!((sech2(f32::NEG_INFINITY), sech2(0.0), sech2(f32::INFINITY)), (0.0, 1.0, 0.0));
+    }
+}

@@ -1,0 +1,125 @@
+//! Rows to columns, in squares of eight by eight that stay in registers.
+
+use crate::simd::{Level, per_level};
+
+/// `y[j·y_stride + i] = x[i·x_stride + j]` for `i < rows` and `j < cols`.
+///
+/// # Panics
+/// If a place lies outside `x` or `y`.
+pub(crate) fn transpose(
+    level: Level,
+    [rows, cols]: [usize; 2],
+    x: &[f32],
+    x_stride: usize,
+    y: &mut [f32],
+    y_stride: usize,
+) {
+    if rows == 0 || cols == 0 {
+        return;
+    }
+    assert!((rows - 1) * x_stride + cols <= x.len(), "transpose: x is too short");
+    assert!((cols - 1) * y_stride + rows <= y.len(), "transpose: y is too short");
+    squares(level, rows, cols, x, x_stride, y, y_stride);
+}
+
+per_level! {
+    fn squares[]
+        (rows: usize, cols: usize, x: &[f32], x_stride: usize, y: &mut [f32], y_stride: usize) {
+        let (whole_rows, whole_cols) = (rows / 8 * 8, cols / 8 * 8);
+        let mut square = |i: usize, j: usize| {
+            square::<FUSED>(&x[i * x_stride + j..], x_stride, &mut y[j * y_stride + i..], y_stride);
+        };
+        // The long way inside: eight rows far apart may have to share one set of the cache, which
+        // holds eight lines and no more.
+        if rows < cols {
+            for i in (0..whole_rows).step_by(8) {
+                (0..whole_cols).step_by(8).for_each(|j| square(i, j));
+            }
+        } else {
+            for j in (0..whole_cols).step_by(8) {
+                (0..whole_rows).step_by(8).for_each(|i| square(i, j));
+            }
+        }
+        for i in 0..rows {
+            let rest = if i < whole_rows { whole_cols..cols } else { 0..cols };
+            for j in rest {
+                y[j * y_stride + i] = x[i * x_stride + j];
+            }
+        }
+    }
+}
+
+/// One square of eight by eight.
+#[inline(always)]
+fn square<const FUSED: bool>(x: &[f32], x_stride: usize, y: &mut [f32], y_stride: usize) {
+    assert!(7 * x_stride + 8 <= x.len() && 7 * y_stride + 8 <= y.len());
+    #[cfg(target_arch = "x86_64")]
+    if FUSED {
+        // SAFETY: on x86-64 `FUSED` says that FMA is there, which implies AVX; and the assert above
+        // puts eight rows of eight inside each slice.
+        return unsafe { square_avx(x.as_ptr(), x_stride, y.as_mut_ptr(), y_stride) };
+    }
+    for j in 0..8 {
+        for i in 0..8 {
+            y[j * y_stride + i] = x[i * x_stride + j];
+        }
+    }
+}
+
+/// The same by exchanges between registers; the compiler would take the numbers one by one.
+///
+/// # Safety
+/// Eight rows of eight, their strides apart, lie at `x` and at `y`.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx")]
+#[inline]
+unsafe fn square_avx(x: *const f32, x_stride: usize, y: *mut f32, y_stride: usize) {
+    use std::arch::x86_64::*;
+    // Row i of the upper half beside row i + 4, first four columns or last four: so that the
+    // exchanges across halves are loads.
+    let load = |i: usize, j: usize| {
+        // SAFETY: rows i and i + 4, columns j to j + 4 lie inside the square.
+        unsafe {
+            let upper = _mm_loadu_ps(x.add(i * x_stride + j));
+            let lower = _mm_loadu_ps(x.add((i + 4) * x_stride + j));
+            _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(upper), lower)
+        }
+    };
+    for j in [0, 4] {
+        let [a, b, c, d] = [load(0, j), load(1, j), load(2, j), load(3, j)];
+        let (ab_low, ab_high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+        let (cd_low, cd_high) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+        let columns = [
+            _mm256_shuffle_ps::<0b01_00_01_00>(ab_low, cd_low),
+            _mm256_shuffle_ps::<0b11_10_11_10>(ab_low, cd_low),
+            _mm256_shuffle_ps::<0b01_00_01_00>(ab_high, cd_high),
+            _mm256_shuffle_ps::<0b11_10_11_10>(ab_high, cd_high),
+        ];
+        for (k, column) in columns.into_iter().enumerate() {
+            // SAFETY: row j + k of the result lies inside the square.
+            unsafe { _mm256_storeu_ps(y.add((j + k) * y_stride), column) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strided_transposes() {
+        for (rows, cols) in [(1, 1), (3, 8), (8, 8), (8, 5), (17, 9), (16, 40), (23, 24)] {
+            let (x_stride, y_stride) = (cols + 3, rows + 1);
+            let x: Vec<f32> = (0..rows * x_stride).map(|i| i as f32).collect();
+            for &level in crate::simd::available() {
+                let mut y = vec![-1.0; cols * y_stride];
+                transpose(level, [rows, cols], &x, x_stride, &mut y, y_stride);
+                for (at, &got) in y.iter().enumerate() {
+                    let (i, j) = (at % y_stride, at / y_stride);
+                    let want = if i < rows { x[i * x_stride + j] } else { -1.0 };
+                    assert_eq!(got, want, "{level:?}: {i}, {j} of {rows} by {cols}");
+                }
+            }
+        }
+    }
+}
