@@ -28,6 +28,7 @@ mod grad;
 mod lookup;
 mod mask;
 mod pack;
+mod stage;
 
 pub use conv::conv2d;
 pub use dense::{Rows, dense, dense_dw, dense_dx};

@@ -11,7 +11,6 @@ use super::lookup::UNIT;
 use super::pack::Pad;
 use crate::ConvGeom;
 use crate::simd::{Level, per_level};
-use std::ops::Range;
 
 /// How a few images of one geometry are laid out: `[C/groups/4][windows][images][rows][OW]`.
 pub(super) struct Stage {
@@ -54,7 +53,9 @@ impl Stage {
             let found = shared.iter().enumerate().find_map(|(i, &(first, _))| {
                 let apart = (u - first) * dilation;
                 let rows = apart / stride;
-                let fits = images == 1 && apart % stride == 0 && rows * g.ow % UNIT == 0;
+                let fits = images == 1
+                    && apart.is_multiple_of(stride)
+                    && (rows * g.ow).is_multiple_of(UNIT);
                 fits.then_some((i, rows))
             });
             let (i, rows) = found.unwrap_or_else(|| {
@@ -84,9 +85,9 @@ impl Stage {
                 v,
             }
         };
-        let taps = starts.iter().flat_map(|&(i, rows)| {
-            (0..g.kw).map(move |v| (i * g.kw + v) * size + rows * g.ow)
-        });
+        let taps = starts
+            .iter()
+            .flat_map(|&(i, rows)| (0..g.kw).map(move |v| (i * g.kw + v) * size + rows * g.ow));
         let mask = |v| {
             let inside = g.inside_x(v).len();
             (0..g.h * g.w).map(|i| if i % g.w < inside { 0xFF } else { 0 }).collect()
