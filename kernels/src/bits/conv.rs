@@ -27,7 +27,7 @@ pub fn conv2d(g: &ConvGeom, x: &Image, w: &Filters, pad: Pad, y: &mut [f32]) {
     w.check(OP, g);
     assert_eq!(y.len(), g.y_len(), "{OP}: y of {:?}", g.y());
     let (level, area) = (simd::level(), g.oh * g.ow);
-    let stage = Stage::new(g, pad, together(g));
+    let stage = Stage::new(g, pad, together(g), lookup::UNIT);
     let offsets = stage.offsets();
     let counts = counts(g, pad, stage.images);
     // A lone image is shared out by channels; the sums are exact, so how does not show.
@@ -35,7 +35,7 @@ pub fn conv2d(g: &ConvGeom, x: &Image, w: &Filters, pad: Pad, y: &mut [f32]) {
     par::chunks(y, stage.images * g.o * area, |i, y| {
         let images = y.len() / (g.o * area);
         par::scratch(stage.len() / 4 + 16, |scratch| {
-            let staged = aligned(scratch, stage.len());
+            let staged = Stage::aligned(scratch, stage.len());
             for group in 0..g.how.groups {
                 for b in 0..images {
                     stage.fill(level, b, x.planes(i * stage.images + b, group), staged);
@@ -65,13 +65,6 @@ fn together(g: &ConvGeom) -> usize {
     let most = (16 * lookup::TILE / area).clamp(1, g.n.div_ceil(par::threads()));
     let few = (1..=most).find(|&n| waste(n) < 0.1);
     few.unwrap_or_else(|| (1..=most).min_by(|&a, &b| waste(a).total_cmp(&waste(b))).unwrap_or(1))
-}
-
-/// `len` bytes of the scratch, beginning with a cache line.
-fn aligned(scratch: &mut [f32], len: usize) -> &mut [u8] {
-    let bytes: &mut [u8] = bytemuck::cast_slice_mut(scratch);
-    let skip = bytes.as_ptr().align_offset(64);
-    &mut bytes[skip..][..len]
 }
 
 /// For each output pixel, how many products its sum has: the `k` of `k - 2·differences`.

@@ -44,7 +44,7 @@ struct Window {
 }
 
 impl Stage {
-    pub fn new(g: &ConvGeom, pad: Pad, images: usize) -> Stage {
+    pub fn new(g: &ConvGeom, pad: Pad, images: usize, aligned: usize) -> Stage {
         let (stride, dilation) = (g.how.stride, g.how.dilation);
         // The window that taps (u, v) share, and how many rows in they begin.
         let mut shared: Vec<(usize, usize)> = Vec::new();
@@ -55,7 +55,7 @@ impl Stage {
                 let rows = apart / stride;
                 let fits = images == 1
                     && apart.is_multiple_of(stride)
-                    && (rows * g.ow).is_multiple_of(UNIT);
+                    && (rows * g.ow).is_multiple_of(aligned);
                 fits.then_some((i, rows))
             });
             let (i, rows) = found.unwrap_or_else(|| {
@@ -110,7 +110,14 @@ impl Stage {
 
     /// Bytes needed to lay out one group of channels.
     pub fn len(&self) -> usize {
-        self.quads() * self.windows.len() * self.size
+        self.quads() * self.windows.len() * self.size + 64
+    }
+
+    /// `len` bytes of the scratch, beginning with a cache line.
+    pub fn aligned(scratch: &mut [f32], len: usize) -> &mut [u8] {
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(scratch);
+        let skip = bytes.as_ptr().align_offset(64);
+        &mut bytes[skip..][..len]
     }
 
     /// Where each quad of channels and tap begins, in the order of a filter's bytes.
