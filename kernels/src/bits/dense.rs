@@ -1,8 +1,8 @@
 //! Products of +-1 matrices, and their gradients.
 
 use super::bit;
-use super::grad::gemm;
 use super::pack::value;
+use crate::gemm::{Matrix, Write, product};
 use crate::par;
 use crate::simd::{self, per_level};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -110,7 +110,7 @@ pub fn dense_dx(m: usize, k: usize, n: usize, w: &Rows, dy: &[f32], dx: &mut [f3
     assert_eq!(dy.len(), m * n, "{OP}: dy of {m} by {n}");
     assert_eq!(dx.len(), m * k, "{OP}: dx of {m} by {k}");
     par::chunks(dx, ROWS * k, |i, dx| {
-        times_signs((&dy[i * ROWS * n..], [n, 1]), n, w, dx);
+        times_signs(Matrix::rows(&dy[i * ROWS * n..], n), n, w, dx);
     });
 }
 
@@ -125,25 +125,20 @@ pub fn dense_dw(m: usize, k: usize, n: usize, x: &Rows, dy: &[f32], dw: &mut [f3
     assert_eq!(dy.len(), m * n, "{OP}: dy of {m} by {n}");
     assert_eq!(dw.len(), n * k, "{OP}: dw of {n} by {k}");
     par::chunks(dw, ROWS * k, |i, dw| {
-        times_signs((&dy[i * ROWS..], [1, n]), m, x, dw);
+        times_signs(Matrix::columns(&dy[i * ROWS..], n), m, x, dw);
     });
 }
 
 /// `c = a·b` for +-1 `b` of `inner` rows, a strip of its columns expanded at a time.
-fn times_signs(a: (&[f32], [usize; 2]), inner: usize, b: &Rows, c: &mut [f32]) {
+fn times_signs(a: Matrix<'_>, inner: usize, b: &Rows, c: &mut [f32]) {
     let (k, m) = (b.cols, c.len() / b.cols);
-    let columns = COLUMNS.min(k);
-    par::scratch((inner + m) * columns, |scratch| {
-        let (signs, strip) = scratch.split_at_mut(inner * columns);
+    par::scratch(inner * COLUMNS.min(k), |signs| {
         for from in (0..k).step_by(COLUMNS) {
-            let len = columns.min(k - from);
-            for i in 0..inner {
-                b.expand(i, from, &mut signs[i * len..][..len]);
+            let len = COLUMNS.min(k - from);
+            for (i, signs) in signs.chunks_exact_mut(len).take(inner).enumerate() {
+                b.expand(i, from, signs);
             }
-            gemm([m, inner, len], a, (signs, [len, 1]), 0.0, strip);
-            for (c, strip) in c.chunks_mut(k).zip(strip.chunks(len)) {
-                c[from..][..len].copy_from_slice(strip);
-            }
+            product(m, inner, len, a, Matrix::rows(signs, len), Write::Over, &mut c[from..], k);
         }
     });
 }

@@ -25,9 +25,13 @@
 mod conv;
 mod dense;
 mod grad;
+mod grad_w;
+mod grad_x;
 mod lookup;
 mod mask;
 mod pack;
+mod stage;
+mod sums;
 
 pub use conv::conv2d;
 pub use dense::{Rows, dense, dense_dw, dense_dx};

@@ -81,16 +81,24 @@ impl Image {
     pub fn unpack(&self, y: &mut [f32]) {
         let [n, c, h, w] = self.shape;
         assert_eq!(y.len(), n * c * h * w, "bits::Image::unpack: y of {:?}", self.shape);
-        let (level, area, group_c) = (simd::level(), h * w, c / self.groups);
-        let channels = (par::GRAIN / area).max(1);
-        par::chunks(y, channels * area, |i, y| {
-            for (j, y) in y.chunks_mut(area).enumerate() {
-                let (group, c) = ((i * channels + j) / group_c, (i * channels + j) % group_c);
-                let plane = group * group_c.div_ceil(4) + c / 4;
-                let x = &self.bytes[plane * area..][..area];
-                unpack_plane(level, x, (c % 4) as u32, y);
+        let channels = (par::GRAIN / (h * w)).max(1);
+        par::chunks(y, channels * h * w, |i, y| {
+            for (j, y) in y.chunks_mut(h * w).enumerate() {
+                self.expand(i * channels + j, y, w);
             }
         });
+    }
+
+    /// Writes plane `i` of all `N·C` as floats, rows `pitch` apart.
+    pub(super) fn expand(&self, i: usize, y: &mut [f32], pitch: usize) {
+        let [_, c, h, w] = self.shape;
+        let group_c = c / self.groups;
+        let (group, c) = (i / group_c, i % group_c);
+        let plane = group * group_c.div_ceil(4) + c / 4;
+        let x = &self.bytes[plane * h * w..][..h * w];
+        for (x, y) in x.chunks_exact(w).zip(y.chunks_mut(pitch)) {
+            unpack_row(simd::level(), x, (c % 4) as u32, &mut y[..w]);
+        }
     }
 
     /// Bytes of memory it holds.
@@ -215,8 +223,8 @@ per_level! {
         nan
     }
 
-    fn unpack_plane[](plane: &[u8], b: u32, y: &mut [f32]) {
-        for (y, byte) in y.iter_mut().zip(plane) {
+    fn unpack_row[](x: &[u8], b: u32, y: &mut [f32]) {
+        for (y, byte) in y.iter_mut().zip(x) {
             *y = value(byte >> b);
         }
     }

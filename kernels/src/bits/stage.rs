@@ -1,0 +1,204 @@
+//! Images laid out for a convolution: each tap of a pixel beside the same tap of the pixel before.
+//!
+//! A tap `(u, v)` of all output pixels is a window of the image: `x[i·stride + y0, j·stride + x0]` with
+//! `y0 = u·dilation - pad`, `x0 = v·dilation - pad`. Laid out without gaps between rows of `OW` bytes,
+//! 32 neighbours always hold the same tap of 32 output pixels, however narrow the image and whatever
+//! the stride, and what pads the image is one more byte value. Taps whose windows are a whole number
+//! of vectors apart share one taller window; all others begin their own, so that no load is ever
+//! split between cache lines. Small images follow one another in a window, so that vectors fill.
+
+use super::lookup::UNIT;
+use super::pack::Pad;
+use crate::ConvGeom;
+use crate::simd::{Level, per_level};
+
+/// How a few images of one geometry are laid out: `[C/groups/4][windows][images][rows][OW]`.
+pub(super) struct Stage {
+    g: ConvGeom,
+    /// Images laid out together.
+    pub images: usize,
+    /// What a pixel outside is, for all quads of channels but the last, and for the last.
+    outside: [u8; 2],
+    windows: Vec<Window>,
+    /// Bytes of one window.
+    size: usize,
+    /// Rows of one window of one image.
+    rows: usize,
+    /// Where each tap begins within the windows of a quad.
+    taps: Vec<usize>,
+    /// For each column of the filter, the pixels of an image that it meets, if pixels of a window
+    /// are neighbours in the image: set bytes where they lie inside.
+    masks: Vec<Vec<u8>>,
+}
+
+/// What a window shows of one image; all else in it is padding.
+struct Window {
+    /// Place in the window, and in the image, of the first pixel shown.
+    to: usize,
+    from: usize,
+    /// Rows shown, and pixels of each.
+    rows: usize,
+    columns: usize,
+    /// Column of the filter.
+    v: usize,
+}
+
+impl Stage {
+    pub fn new(g: &ConvGeom, pad: Pad, images: usize, aligned: usize) -> Stage {
+        let (stride, dilation) = (g.how.stride, g.how.dilation);
+        // The window that taps (u, v) share, and how many rows in they begin.
+        let mut shared: Vec<(usize, usize)> = Vec::new();
+        let mut starts = Vec::with_capacity(g.kh);
+        for u in 0..g.kh {
+            let found = shared.iter().enumerate().find_map(|(i, &(first, _))| {
+                let apart = (u - first) * dilation;
+                let rows = apart / stride;
+                let fits = images == 1
+                    && apart.is_multiple_of(stride)
+                    && (rows * g.ow).is_multiple_of(aligned);
+                fits.then_some((i, rows))
+            });
+            let (i, rows) = found.unwrap_or_else(|| {
+                shared.push((u, 0));
+                (shared.len() - 1, 0)
+            });
+            shared[i].1 = rows;
+            starts.push((i, rows));
+        }
+        let rows = g.oh + shared.iter().map(|s| s.1).max().unwrap_or(0);
+        let size = (images * rows * g.ow).next_multiple_of(2 * UNIT);
+        let flat = stride == 1 && g.ow == g.w;
+        let window = |u: usize, v: usize| {
+            let at = u * dilation;
+            let first = g.how.pad.saturating_sub(at).div_ceil(stride).min(rows);
+            let end = (g.h + g.how.pad).saturating_sub(at).div_ceil(stride).clamp(first, rows);
+            let inside = g.inside_x(v);
+            if first == end || inside.is_empty() {
+                return Window { to: 0, from: 0, rows: 0, columns: 0, v };
+            }
+            Window {
+                to: first * g.ow + inside.start,
+                from: (first * stride + at - g.how.pad) * g.w
+                    + (inside.start * stride + v * dilation - g.how.pad),
+                rows: end - first,
+                columns: inside.len(),
+                v,
+            }
+        };
+        let taps = starts
+            .iter()
+            .flat_map(|&(i, rows)| (0..g.kw).map(move |v| (i * g.kw + v) * size + rows * g.ow));
+        let mask = |v| {
+            let inside = g.inside_x(v).len();
+            (0..g.h * g.w).map(|i| if i % g.w < inside { 0xFF } else { 0 }).collect()
+        };
+        Stage {
+            g: *g,
+            images,
+            outside: [pad.byte(4), pad.byte((g.group_c() - 1) % 4 + 1)],
+            size,
+            rows,
+            taps: taps.collect(),
+            masks: (0..if flat { g.kw } else { 0 }).map(mask).collect(),
+            windows: shared.iter().flat_map(|s| (0..g.kw).map(|v| window(s.0, v))).collect(),
+        }
+    }
+
+    fn quads(&self) -> usize {
+        self.g.group_c().div_ceil(4)
+    }
+
+    /// Bytes needed to lay out one group of channels.
+    pub fn len(&self) -> usize {
+        self.quads() * self.windows.len() * self.size + 64
+    }
+
+    /// `len` bytes of the scratch, beginning with a cache line.
+    pub fn aligned(scratch: &mut [f32], len: usize) -> &mut [u8] {
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(scratch);
+        let skip = bytes.as_ptr().align_offset(64);
+        &mut bytes[skip..][..len]
+    }
+
+    /// Where each quad of channels and tap begins, in the order of a filter's bytes.
+    pub fn offsets(&self) -> Vec<u32> {
+        let quad = self.windows.len() * self.size;
+        let offset = |at| u32::try_from(at).expect("an image of less than 4 GiB");
+        (0..self.quads())
+            .flat_map(|q| self.taps.iter().map(move |tap| offset(q * quad + tap)))
+            .collect()
+    }
+
+    /// Lays out one group of the image whose planes are `x` as the `b`-th of the images.
+    pub fn fill(&self, level: Level, b: usize, x: &[u8], staged: &mut [u8]) {
+        fill(level, self, b, x, staged)
+    }
+}
+
+per_level! {
+    fn fill[](stage: &Stage, b: usize, x: &[u8], staged: &mut [u8]) {
+        let g = &stage.g;
+        let [outside, outside_last] = stage.outside;
+        let quad = stage.windows.len() * stage.size;
+        let last = (stage.quads() - 1) * quad;
+        if b == 0 {
+            staged[..last].fill(outside);
+            staged[last..].fill(outside_last);
+        }
+        for (i, window) in stage.windows.iter().enumerate() {
+            if window.rows == 0 {
+                continue;
+            }
+            let to = i * stage.size + b * stage.rows * g.ow + window.to;
+            let quads = x.chunks_exact(g.h * g.w).zip(staged[to..].chunks_mut(quad));
+            if let Some(mask) = stage.masks.get(window.v) {
+                let len = (window.rows - 1) * g.w + window.columns;
+                let mask = &mask[..len];
+                for (q, (x, to)) in quads.enumerate() {
+                    let outside = if q * quad == last { outside_last } else { outside };
+                    blend(&x[window.from..][..len], mask, outside, &mut to[..len]);
+                }
+            } else {
+                for (x, to) in quads {
+                    let rows = x[window.from..].chunks(g.how.stride * g.w);
+                    for (x, to) in rows.zip(to.chunks_mut(g.ow)).take(window.rows) {
+                        thin(x, g.how.stride, &mut to[..window.columns]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `to = x` where the mask is set, `outside` elsewhere, as far as `to` goes.
+#[inline(always)]
+fn blend(x: &[u8], mask: &[u8], outside: u8, to: &mut [u8]) {
+    let len = to.len();
+    let (x, mask) = (&x[..len], &mask[..len]);
+    if len < UNIT {
+        for i in 0..len {
+            to[i] = (x[i] & mask[i]) | (outside & !mask[i]);
+        }
+        return;
+    }
+    let mut from = 0;
+    while from < len {
+        // The last piece overlaps the one before rather than fall short of a vector.
+        let at = from.min(len - UNIT);
+        let (x, mask, to) = (&x[at..][..UNIT], &mask[at..][..UNIT], &mut to[at..][..UNIT]);
+        for i in 0..UNIT {
+            to[i] = (x[i] & mask[i]) | (outside & !mask[i]);
+        }
+        from += UNIT;
+    }
+}
+
+/// `to[j] = x[j·stride]`.
+#[inline(always)]
+fn thin(x: &[u8], stride: usize, to: &mut [u8]) {
+    match stride {
+        1 => to.copy_from_slice(&x[..to.len()]),
+        2 => to.iter_mut().zip(x.chunks(2)).for_each(|(to, x)| *to = x[0]),
+        _ => to.iter_mut().zip(x.iter().step_by(stride)).for_each(|(to, x)| *to = *x),
+    }
+}

@@ -1,0 +1,164 @@
+//! Signed sums by table: the inner loop of both gradients.
+//!
+//! Where one operand of a dot product is +-1, four terms of it have 16 possible sums. A [`Table`] holds
+//! them for 16 lanes; then a nibble of signs finds the sum of four products with one load and one
+//! addition, which is less than a quarter of four multiply-adds.
+
+/// Floats in a row of a table: one cache line.
+pub(super) const LANES: usize = 16;
+
+/// Half a row: the floats of one vector, and of one place in the target.
+pub(super) const HALF: usize = LANES / 2;
+
+/// Tables that the first cache holds beside all else: 16 KiB.
+pub(super) const TABLES: usize = 16;
+
+/// For 16 lanes, the 16 sums of four numbers: bit `b` of the row set means that number `b` is added,
+/// clear that it is subtracted.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(super) struct Table([[f32; LANES]; 16]);
+
+impl Table {
+    pub const ZERO: Table = Table([[0.0; LANES]; 16]);
+
+    #[inline(always)]
+    pub fn fill(&mut self, x: &[[f32; LANES]; 4]) {
+        for lane in 0..LANES {
+            let [a, b, c, d] = [x[0][lane], x[1][lane], x[2][lane], x[3][lane]];
+            let low = [-(a + b), a - b, b - a, a + b];
+            let high = [-(c + d), c - d, d - c, c + d];
+            for (i, row) in self.0.iter_mut().enumerate() {
+                row[lane] = low[i % 4] + high[i / 4];
+            }
+        }
+    }
+}
+
+/// Where sums go: those of stream `j` to [`HALF`] floats each at `at[0] + j·stride` and at
+/// `at[1] + j·stride`.
+#[derive(Clone, Copy)]
+pub(super) struct Target {
+    pub at: [usize; 2],
+    pub stride: usize,
+}
+
+/// A first table and the word of the first stream, whose nibbles choose rows of it and the next.
+pub(super) type Term = [usize; 2];
+
+/// Adds to the target of each stream the rows of `groups` tables that the nibbles of its word choose,
+/// lowest nibble first, for each term.
+#[inline(always)]
+pub(super) fn add<const AVX2: bool>(
+    tables: &[Table],
+    words: &[u64],
+    terms: &[Term],
+    groups: usize,
+    streams: usize,
+    y: &mut [f32],
+    target: Target,
+) {
+    if streams == 0 {
+        return;
+    }
+    let last = target.at[0].max(target.at[1]) + (streams - 1) * target.stride;
+    assert!(last + HALF <= y.len());
+    for &[table, word] in terms {
+        assert!(table + groups <= tables.len() && word + streams <= words.len());
+    }
+    let mut j = 0;
+    while j < streams {
+        // Twelve vectors of sums are as many as leave room for the rest.
+        j += match streams - j {
+            6.. => some::<AVX2, 6>(tables, words, terms, groups, j, y, target),
+            4.. => some::<AVX2, 4>(tables, words, terms, groups, j, y, target),
+            _ => some::<AVX2, 1>(tables, words, terms, groups, j, y, target),
+        }
+    }
+}
+
+/// Streams `j` to `j + N`; returns `N`.
+#[inline(always)]
+fn some<const AVX2: bool, const N: usize>(
+    tables: &[Table],
+    words: &[u64],
+    terms: &[Term],
+    groups: usize,
+    j: usize,
+    y: &mut [f32],
+    target: Target,
+) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if AVX2 {
+        // SAFETY: `AVX2` is true only where the machine has it; `add` has checked the last place of
+        // the target, and tables and words of each term.
+        unsafe { some_avx2::<N>(tables, words, terms, groups, j, y, target) };
+        return N;
+    }
+    for i in j..j + N {
+        let [low, high] = target.at.map(|at| at + i * target.stride);
+        let mut sum = [0.0; LANES];
+        sum[..HALF].copy_from_slice(&y[low..][..HALF]);
+        sum[HALF..].copy_from_slice(&y[high..][..HALF]);
+        for &[table, word] in terms {
+            let mut word = words[word + i];
+            for table in &tables[table..][..groups] {
+                for (sum, row) in sum.iter_mut().zip(&table.0[(word & 15) as usize]) {
+                    *sum += row;
+                }
+                word >>= 4;
+            }
+        }
+        y[low..][..HALF].copy_from_slice(&sum[..HALF]);
+        y[high..][..HALF].copy_from_slice(&sum[HALF..]);
+    }
+    N
+}
+
+/// # Safety
+/// The machine has AVX2, and all that streams `j` to `j + N` name lies inside its slice.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx2,bmi2")]
+unsafe fn some_avx2<const N: usize>(
+    tables: &[Table],
+    words: &[u64],
+    terms: &[Term],
+    groups: usize,
+    j: usize,
+    y: &mut [f32],
+    target: Target,
+) {
+    use std::arch::x86_64::*;
+    // SAFETY: the caller vouches for the places; a nibble is a row of a table, which is aligned.
+    unsafe {
+        let [low, high] = target.at.map(|at| y.as_mut_ptr().add(at + j * target.stride));
+        let mut sums = [[_mm256_setzero_ps(); 2]; N];
+        for i in 0..N {
+            sums[i][0] = _mm256_loadu_ps(low.add(i * target.stride));
+            sums[i][1] = _mm256_loadu_ps(high.add(i * target.stride));
+        }
+        for &[table, word] in terms {
+            let words = words.as_ptr().add(word + j);
+            // Turned so that a nibble, masked where it stands, is the place of its row in bytes.
+            let mut turned = [0u64; N];
+            for i in 0..N {
+                turned[i] = (*words.add(i)).rotate_left(6);
+            }
+            let mut table = tables.as_ptr().add(table).cast::<u8>();
+            for _ in 0..groups {
+                for i in 0..N {
+                    let row = table.add((turned[i] & 15 << 6) as usize).cast::<f32>();
+                    turned[i] = turned[i].rotate_right(4);
+                    sums[i][0] = _mm256_add_ps(sums[i][0], _mm256_load_ps(row));
+                    sums[i][1] = _mm256_add_ps(sums[i][1], _mm256_load_ps(row.add(HALF)));
+                }
+                table = table.add(size_of::<Table>());
+            }
+        }
+        for i in 0..N {
+            _mm256_storeu_ps(low.add(i * target.stride), sums[i][0]);
+            _mm256_storeu_ps(high.add(i * target.stride), sums[i][1]);
+        }
+    }
+}
