@@ -110,6 +110,7 @@ impl Plan<'_> {
             vec![0.0; if self.outside.is_empty() { 0 } else { blocks.len() * taps * LANES }];
         let mut words = vec![0; (stage.images * area).div_ceil(self.pass) * streams];
         let mut tables = [Table::ZERO; TABLES];
+        let mut lanes = [[0.0; LANES]; PIXELS];
         par::scratch(stage.len() / 4 + 16, |scratch| {
             let staged = Stage::aligned(scratch, stage.len());
             for n in images.clone().step_by(stage.images) {
@@ -135,7 +136,9 @@ impl Plan<'_> {
                             words.chunks(streams).zip((0..some * area).step_by(self.pass))
                         {
                             let len = self.pass.min(some * area - first);
-                            let mut lanes = [[0.0; LANES]; PIXELS];
+                            if rows < LANES || !len.is_multiple_of(4) {
+                                lanes.as_flattened_mut().fill(0.0);
+                            }
                             self.gather(dy, rows, first, len, &mut lanes);
                             pass(
                                 self.level,

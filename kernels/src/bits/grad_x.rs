@@ -44,7 +44,8 @@ pub(super) fn dx(g: &ConvGeom, w: &Filters, dy: &[f32], dx: &mut [f32]) {
     let how = g.how;
     let units = g.ow.div_ceil(HALF);
     let ring = (g.kh - 1) * how.dilation / how.stride + 1;
-    let quads = (TABLES / ring).max(1).min(g.group_o().div_ceil(4));
+    let all = g.group_o().div_ceil(4);
+    let quads = all.div_ceil(all.div_ceil((TABLES / ring).max(1)));
     let margin = how.pad.div_ceil(how.stride);
     let reach = ((g.kw - 1) * how.dilation).saturating_sub(how.pad) / how.stride;
     let row = |y: usize| {
@@ -138,10 +139,11 @@ impl Plan<'_> {
                 for (dx, row) in dx.chunks_exact_mut(g.w).zip(rows) {
                     if s == 1 {
                         dx.copy_from_slice(&row[self.margin..][..g.w]);
-                    } else {
-                        for (x, dx) in dx.iter_mut().enumerate() {
-                            *dx = row[x % s * self.pitch + self.margin + x / s];
-                        }
+                        continue;
+                    }
+                    for (phase, row) in row.chunks_exact(self.pitch).enumerate().take(g.w) {
+                        let dx = dx[phase..].iter_mut().step_by(s);
+                        dx.zip(&row[self.margin..]).for_each(|(dx, x)| *dx = *x);
                     }
                 }
             }
