@@ -139,6 +139,42 @@ fn a_killed_run_resumes_to_the_same_bits() {
     assert_eq!(rows().lines().count(), 13);
 }
 
+#[cfg(unix)]
+#[test]
+fn ctrl_c_saves_and_says_how_to_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["train", "--data", "digits", "--arch", "mlp", "--epochs", "500", "--out", "run"];
+    let child = Command::new(env!("CARGO_BIN_EXE_dirnet"))
+        .current_dir(dir.path())
+        .args(args)
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    while !dir.path().join("run/metrics.csv").exists() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    assert!(stderr.contains("dirnet train --resume run"), "{stderr}");
+    assert!(dir.path().join("run/checkpoint/state.npz").is_file());
+}
+
+#[test]
+fn a_run_can_start_from_another_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = small(dir.path(), &["--out", "first"]);
+    let more = ["--init", "first", "--out", "second", "--lr", "1e-9"];
+    let second = small(dir.path(), &more);
+    let loss = |run: &Value| run["train_loss"].as_f64().unwrap();
+    assert!(loss(&second) < loss(&first), "{second}");
+    let other = ["train", "--data", "digits", "--arch", "mlp(hidden=16)", "--init", "first"];
+    refused(dir.path(), &other, &["first", "layer1.weight has shape [32, 64], expected [16, 64]"]);
+}
+
 #[test]
 fn wrong_settings_are_named() {
     let dir = tempfile::tempdir().unwrap();

@@ -2,7 +2,7 @@
 
 use crate::elementwise::rows;
 use crate::geom::PoolGeom;
-use crate::par::chunks2;
+use crate::par::{chunks2, scratch};
 use crate::simd::{level, per_level};
 
 /// `y[n,c,i,j] = max_{u,v} x[n, c, i·stride + u - pad, j·stride + v - pad]`, and which tap it was:
@@ -21,6 +21,9 @@ pub fn max_pool2d(g: &PoolGeom, x: &[f32], y: &mut [f32], winner: &mut [u8]) {
     let (hw, ohw) = (g.h * g.w, g.oh * g.ow);
     chunks2(y, ohw, winner, ohw, |plane, y, winner| {
         let x = &x[plane * hw..][..hw];
+        if (g.size, g.stride, g.pad) == (2, 2, 0) {
+            return scratch(4 * ohw, |taps| max_of_four(level, x, g.w, g.ow, taps, y, winner));
+        }
         for i in 0..g.oh {
             let (y, winner) = (&mut y[i * g.ow..][..g.ow], &mut winner[i * g.ow..][..g.ow]);
             // The first tap inside the image wins where nothing is larger than -∞.
@@ -52,15 +55,15 @@ pub fn max_pool2d_dx(g: &PoolGeom, winner: &[u8], dy: &[f32], dx: &mut [f32]) {
     assert_eq!(dy.len(), g.y_len(), "max_pool2d_dx: length of dy for {g:?}");
     assert_eq!(dx.len(), g.x_len(), "max_pool2d_dx: length of dx for {g:?}");
     let ohw = g.oh * g.ow;
+    let offsets: Vec<(usize, usize)> =
+        (0..g.size * g.size).map(|tap| (tap / g.size, tap % g.size)).collect();
     rows(dx, g.h * g.w, |plane, dx| {
         dx.fill(0.0);
         let (winner, dy) = (&winner[plane * ohw..][..ohw], &dy[plane * ohw..][..ohw]);
-        for i in 0..g.oh {
-            for j in 0..g.ow {
-                let tap = winner[i * g.ow + j] as usize;
-                let (u, v) = (tap / g.size, tap % g.size);
-                let at = (i * g.stride + u - g.pad) * g.w + (j * g.stride + v - g.pad);
-                dx[at] += dy[i * g.ow + j];
+        for (i, (winner, dy)) in winner.chunks_exact(g.ow).zip(dy.chunks_exact(g.ow)).enumerate() {
+            for (j, (&tap, dy)) in winner.iter().zip(dy).enumerate() {
+                let (u, v) = offsets[tap as usize];
+                dx[(i * g.stride + u - g.pad) * g.w + (j * g.stride + v - g.pad)] += dy;
             }
         }
     });
@@ -115,6 +118,41 @@ pub fn avg_pool2d_dx(g: &PoolGeom, dy: &[f32], dx: &mut [f32]) {
 }
 
 per_level! {
+    /// A plane under the most common window, 2x2 without overlap. The four taps are sorted into
+    /// slices of their own first, since rows are too short to fill vectors.
+    fn max_of_four[](
+        x: &[f32],
+        w: usize,
+        ow: usize,
+        taps: &mut [f32],
+        y: &mut [f32],
+        winner: &mut [u8],
+    ) {
+        let n = y.len();
+        let (a, rest) = taps.split_at_mut(n);
+        let (b, rest) = rest.split_at_mut(n);
+        let (c, d) = rest.split_at_mut(n);
+        for (i, rows) in x.chunks_exact(2 * w).enumerate() {
+            for (row, even, odd) in [(&rows[..w], &mut *a, &mut *b), (&rows[w..], &mut *c, &mut *d)] {
+                let to = even[i * ow..][..ow].iter_mut().zip(&mut odd[i * ow..][..ow]);
+                for ((even, odd), pair) in to.zip(row.chunks_exact(2)) {
+                    (*even, *odd) = (pair[0], pair[1]);
+                }
+            }
+        }
+        let (a, b, c, d) = (&a[..n], &b[..n], &c[..n], &d[..n]);
+        let winner = &mut winner[..n];
+        for j in 0..n {
+            let (mut best, mut tap) = (a[j], 0u32);
+            for (x, at) in [(b[j], 1), (c[j], 2), (d[j], 3)] {
+                let wins = (x > best) | x.is_nan();
+                best = if wins { x } else { best };
+                tap = if wins { at } else { tap };
+            }
+            y[j] = best;
+            winner[j] = tap as u8;
+        }
+    }
     fn max_tap[](x: &[f32], stride: usize, tap: u8, y: &mut [f32], winner: &mut [u8]) {
         let pixels = x.chunks(stride).map(|x| x[0]);
         for ((y, winner), x) in y.iter_mut().zip(winner).zip(pixels) {
