@@ -94,7 +94,7 @@ fn list(data_dir: &DataDir, out: &Output) {
         let place = match (&folder, set.embedded) {
             (Some(folder), _) => folder.clone(),
             (None, true) => "embedded".to_string(),
-            (None, false) => format!("dirnet data fetch {}", set.name),
+            (None, false) => "not here".to_string(),
         };
         let shape = set.shape.map(|n| n.to_string()).join("x");
         let counts = [thousands(set.train), thousands(set.test)];
@@ -112,6 +112,7 @@ fn list(data_dir: &DataDir, out: &Output) {
         });
     }
     out.line(&table(&["name", "what", "where", "image", "train", "test"], 3, rows));
+    out.line("what is not here: dirnet data fetch NAME");
     out.line(
         "your own: npz:FILE (x_train, y_train, x_test, y_test), folder:DIR (one folder a class)",
     );

@@ -29,6 +29,7 @@ struct Command {
 
 /// What every verb understands.
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Common options")]
 struct Common {
     /// One JSON object a result on stdout, and nothing else there
     #[arg(long, global = true)]

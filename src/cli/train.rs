@@ -258,6 +258,25 @@ fn tell_epoch(
     Ok(())
 }
 
+/// Class by class, what the model tells right and what it takes for something else.
+fn learned(trainer: &Trainer) -> String {
+    let names = &trainer.card.classes;
+    let confusion = trainer.evaluate().confusion;
+    let rows = confusion.iter().zip(names).enumerate().map(|(class, (row, name))| {
+        let all: usize = row.iter().sum();
+        let percent = |n: usize| format!("{:.1} %", 100.0 * n as f64 / all.max(1) as f64);
+        let others = row.iter().enumerate().filter(|&(other, &n)| other != class && n > 0);
+        let worst = others.max_by_key(|&(other, &n)| (n, std::cmp::Reverse(other)));
+        let (taken, how_often) = match worst {
+            Some((other, &n)) => (names[other].clone(), percent(n)),
+            None => (String::new(), String::new()),
+        };
+        // The first twenty will do for a screen.
+        (class < 20).then(|| vec![name.clone(), taken, percent(row[class]), how_often])
+    });
+    table(&["class", "most often taken for", "right", "so often"], 2, rows.flatten())
+}
+
 /// The table at the end, and the JSON object.
 fn report(trainer: &Trainer, run: &Run, out: &Output) {
     let history = trainer.history();
@@ -277,11 +296,14 @@ fn report(trainer: &Trainer, run: &Run, out: &Output) {
         ]
     });
     out.line(&table(&["epoch", "rate", "train loss", "test loss", "test accuracy", "s"], 0, rows));
+    if !out.json && !out.quiet {
+        out.line(&learned(trainer));
+    }
     let seconds = history.iter().map(|e| e.seconds).sum();
     let best = history.iter().map(|e| e.test_accuracy).fold(0.0, f64::max);
     let dir = run.dir().display();
     out.line(&format!(
-        "test accuracy {:.2} % after {} epochs, {seconds:.0} s\nthe run lies in {dir}",
+        "test accuracy {:.2} % after epoch {}, {seconds:.0} s\nthe run lies in {dir}",
         100.0 * last.test_accuracy,
         last.epoch,
     ));

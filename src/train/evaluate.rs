@@ -5,7 +5,7 @@ use crate::{Params, Tape, Tensor};
 use dirnet_datasets::Batches;
 
 /// Loss and accuracy over a set of images.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Score {
     /// Images seen.
     pub samples: usize,
@@ -13,22 +13,28 @@ pub struct Score {
     pub loss: f64,
     /// Share whose largest logit is the label's; of several equal ones the first counts.
     pub accuracy: f64,
+    /// How often each class (row) was taken for each (column).
+    pub confusion: Vec<Vec<usize>>,
 }
 
 /// The score of a model on every image of some batches.
 pub fn evaluate(model: &dyn Module, params: &Params, batches: Batches) -> Score {
-    let (mut samples, mut loss, mut right) = (0, 0.0, 0);
+    let (mut samples, mut loss, mut confusion) = (0, 0.0, Vec::new());
     for batch in batches {
         let tape = Tape::eval(params);
         let logits = model.forward(&tape.constant(&batch));
         loss += f64::from(logits.cross_entropy(&batch.labels).value().item())
             * batch.labels.len() as f64;
-        let found = classes(logits.value());
-        right += found.iter().zip(&batch.labels).filter(|(a, b)| a == b).count();
+        let k = logits.shape()[1];
+        confusion.resize_with(k, || vec![0; k]);
+        for (found, &label) in classes(logits.value()).into_iter().zip(&batch.labels) {
+            confusion[label as usize][found as usize] += 1;
+        }
         samples += batch.labels.len();
     }
     let all = (samples as f64).max(1.0);
-    Score { samples, loss: loss / all, accuracy: right as f64 / all }
+    let right: usize = confusion.iter().enumerate().map(|(class, row)| row[class]).sum();
+    Score { samples, loss: loss / all, accuracy: right as f64 / all, confusion }
 }
 
 /// The class with the largest logit in each row; the first of several equal ones.
