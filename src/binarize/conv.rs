@@ -1,6 +1,6 @@
 //! Binary convolution: the fast twin of `x.binarize(&e).conv2d(&w.binarize_weights(&rule), how)`.
 
-use super::imb::Ready;
+use super::imb::Latent;
 use super::sign::Slope;
 use super::{Estimator, Pad, WeightRule};
 use crate::ops::Conv;
@@ -35,10 +35,9 @@ impl<'t> Var<'t> {
         estimator: &Arc<dyn Estimator>,
     ) -> Var<'t> {
         let g = ConvGeom::new(self.shape(), w.shape(), how);
-        let (latent, progress) = (w.value().clone(), self.tape().progress());
-        let ready = Ready::of(rule, &latent);
-        let scale = rule.scale.of(&ready.y);
-        let filters = Filters::pack(&g, &ready.y);
+        let latent = Latent::of(w, rule);
+        let (ready, scale) = latent.ready();
+        let filters = Filters::pack(&g, &ready);
         let image = Image::pack(&g, self.value());
         let scaled = move |z: Tensor, scale: &Tensor| {
             if scale.iter().all(|&s| s == 1.0) {
@@ -51,9 +50,6 @@ impl<'t> Var<'t> {
         let y = scaled(z, &scale);
 
         let slope = Slope::save(estimator, self);
-        let weights_slope =
-            w.wants_grad().then(|| rule.estimator.fit(&ready.y, progress)).flatten();
-        let rule = rule.clone();
         let (image_bytes, filter_bytes) = (image.bytes(), filters.bytes());
         let (image, filters) = (Held::new(image, image_bytes), Held::new(filters, filter_bytes));
         self.tape().record("bin_conv2d", y, [self, w], move |dy, wanted| {
@@ -63,10 +59,7 @@ impl<'t> Var<'t> {
             });
             let dw = wanted[1].then(|| {
                 let dw = Tensor::build(g.filters(), |dw| bits::conv2d_dw(&g, &image, pad, &dz, dw));
-                // Made ready once more: cheap for weights, and nothing but the latent ones is held.
-                let ready = Ready::of(&rule, &latent);
-                let fitted = weights_slope.unwrap_or(rule.estimator);
-                ready.backward(Slope::at(&fitted, &ready.y, progress).times(dw))
+                latent.backward(dw)
             });
             [dx, dw]
         })

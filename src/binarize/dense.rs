@@ -1,6 +1,6 @@
 //! Binary dense layer: the fast twin of `x.binarize(&e).linear(&w.binarize_weights(&rule))`.
 
-use super::imb::Ready;
+use super::imb::Latent;
 use super::sign::Slope;
 use super::{Estimator, WeightRule};
 use crate::tensor::Held;
@@ -30,10 +30,9 @@ impl<'t> Var<'t> {
             panic!("bin_linear: not two matrices: {:?} x {:?}", self.shape(), w.shape())
         };
         assert_eq!(k, inner, "bin_linear: inner sizes differ: [{n}, {k}] x [{o}, {inner}]");
-        let (latent, progress) = (w.value().clone(), self.tape().progress());
-        let ready = Ready::of(rule, &latent);
-        let scale = rule.scale.of(&ready.y);
-        let (x, signs) = (Rows::pack(n, k, self.value()), Rows::pack(o, k, &ready.y));
+        let latent = Latent::of(w, rule);
+        let (ready, scale) = latent.ready();
+        let (x, signs) = (Rows::pack(n, k, self.value()), Rows::pack(o, k, &ready));
         let scaled = move |z: Tensor, scale: &Tensor| {
             Tensor::build([n, o], |y| scale_channels(n, o, 1, &z, scale, y))
         };
@@ -41,9 +40,6 @@ impl<'t> Var<'t> {
         let y = scaled(z, &scale);
 
         let slope = Slope::save(estimator, self);
-        let weights_slope =
-            w.wants_grad().then(|| rule.estimator.fit(&ready.y, progress)).flatten();
-        let rule = rule.clone();
         let (x_bytes, sign_bytes) = (x.bytes(), signs.bytes());
         let (x, signs) = (Held::new(x, x_bytes), Held::new(signs, sign_bytes));
         self.tape().record("bin_linear", y, [self, w], move |dy, wanted| {
@@ -53,9 +49,7 @@ impl<'t> Var<'t> {
             });
             let dw = wanted[1].then(|| {
                 let dw = Tensor::build([o, k], |dw| bits::dense_dw(n, k, o, &x, &dz, dw));
-                let ready = Ready::of(&rule, &latent);
-                let fitted = weights_slope.unwrap_or(rule.estimator);
-                ready.backward(Slope::at(&fitted, &ready.y, progress).times(dw))
+                latent.backward(dw)
             });
             [dx, dw]
         })

@@ -1,6 +1,7 @@
 //! Weights on their way to a sign: centred and standardised first, so that the signs carry as much
 //! information as they can (information maximized binarization, IMB).
 
+use super::sign::Slope;
 use super::{Estimator, Scale};
 use crate::{Tensor, Var};
 use dirnet_kernels::norm;
@@ -53,15 +54,44 @@ impl<'t> Var<'t> {
     }
 }
 
+/// Latent weights whose signs a layer uses, and the way back to them. It holds the weights
+/// themselves, shared with the table they come from: what follows from them is computed anew on the
+/// way back, which is cheap for weights.
+pub(super) struct Latent {
+    w: Tensor,
+    rule: WeightRule,
+    progress: f32,
+}
+
+impl Latent {
+    pub(super) fn of(w: &Var<'_>, rule: &WeightRule) -> Self {
+        Latent { w: w.value().clone(), rule: rule.clone(), progress: w.tape().progress() }
+    }
+
+    /// What the signs are taken of, and the scale of each output channel.
+    pub(super) fn ready(&self) -> (Tensor, Tensor) {
+        let y = Ready::of(&self.rule, &self.w).y;
+        let scale = self.rule.scale.of(&y);
+        (y, scale)
+    }
+
+    /// From the gradient of the signs to that of the weights.
+    pub(super) fn backward(&self, dsigns: Tensor) -> Tensor {
+        let ready = Ready::of(&self.rule, &self.w);
+        let slope = Slope::at(&self.rule.estimator, &ready.y, self.progress);
+        ready.backward(slope.times(dsigns))
+    }
+}
+
 /// Weights ready for their sign, and the way back from there.
-pub(super) struct Ready {
-    pub(super) y: Tensor,
+struct Ready {
+    y: Tensor,
     /// One a channel; none if nothing was standardised.
     inv_std: Option<Tensor>,
 }
 
 impl Ready {
-    pub(super) fn of(rule: &WeightRule, w: &Tensor) -> Self {
+    fn of(rule: &WeightRule, w: &Tensor) -> Self {
         match rule.balance {
             true => Ready::standardized(w),
             false => Ready { y: w.clone(), inv_std: None },
@@ -82,7 +112,7 @@ impl Ready {
     }
 
     /// From the gradient of `y` to that of the weights.
-    pub(super) fn backward(&self, dy: Tensor) -> Tensor {
+    fn backward(&self, dy: Tensor) -> Tensor {
         let Some(inv_std) = &self.inv_std else { return dy };
         let o = inv_std.len();
         Tensor::build(dy.shape(), |dw| {

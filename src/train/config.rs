@@ -172,6 +172,11 @@ impl Config {
             if ok { Ok(()) } else { Err(Error::Setting(message())) }
         };
         let share = |x: f32| (0.0..1.0).contains(&x);
+        let whole = [self.epochs, self.batch, self.limit_train, self.limit_test];
+        let keys = ["epochs", "batch", "limit_train", "limit_test", "seed"];
+        for (key, n) in keys.iter().zip(whole.map(|n| n as u64).into_iter().chain([self.seed])) {
+            range(key, &n, n <= i64::MAX as u64, "at most 2^63 - 1, as TOML has it")?;
+        }
         range("epochs", &self.epochs, self.epochs > 0, "at least 1")?;
         range("batch", &self.batch, self.batch > 0, "at least 1")?;
         range("lr", &self.lr, self.lr > 0.0 && self.lr.is_finite(), "a number above 0")?;
@@ -265,10 +270,13 @@ mod tests {
             ("optimizer", "adamm", "did you mean \"adam\"?"),
             ("schedule", "cosin", "did you mean \"cosine\"?"),
             ("warmup", "1.5", "expected 0 to below 1"),
+            ("decay", "-0.5", "expected 0 to 1"),
         ] {
             let config = Config::default().with(key, value).unwrap();
             let message = config.check().unwrap_err().to_string();
             assert!(message.contains(expected), "{key}={value}: {message}");
         }
+        let config = Config { seed: u64::MAX, ..Config::default() };
+        assert!(config.check().unwrap_err().to_string().contains("key \"seed\""));
     }
 }
