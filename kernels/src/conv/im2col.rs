@@ -3,11 +3,11 @@
 //! Column `(i,j)` of the matrix holds the pixels that output `(i,j)` sees, one row a tap `(c,u,v)`;
 //! the filters, as rows, times that matrix are the outputs. It serves every geometry.
 
+use crate::elementwise::add_assign;
 use crate::gemm::{Matrix, Write, product};
 use crate::geom::ConvGeom;
 use crate::par::{chunks, map, scratch};
-
-use super::line::{Line, for_each_line};
+use std::ops::Range;
 
 pub(super) fn forward(g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32]) {
     let (pixels, taps) = (g.oh * g.ow, g.taps());
@@ -52,7 +52,7 @@ pub(super) fn dw(g: &ConvGeom, x: &[f32], dy: &[f32], dw: &mut [f32]) {
         }
         dw
     });
-    super::add_parts(&parts, dw);
+    add_parts(&parts, dw);
 }
 
 /// Images whose filter gradients are summed up before the parts are: as many as leave some parts
@@ -60,6 +60,15 @@ pub(super) fn dw(g: &ConvGeom, x: &[f32], dy: &[f32], dw: &mut [f32]) {
 fn images_a_part(g: &ConvGeom) -> usize {
     let parts = ((1 << 24) / g.w_len()).clamp(1, 16);
     g.n.div_ceil(parts)
+}
+
+/// Adds up partial results in their order.
+fn add_parts(parts: &[Vec<f32>], sum: &mut [f32]) {
+    let Some((first, rest)) = parts.split_first() else { return sum.fill(0.0) };
+    sum.copy_from_slice(first);
+    for part in rest {
+        add_assign(sum, part);
+    }
 }
 
 /// The channels of one group of one image; `at` counts groups over all images.
@@ -106,4 +115,35 @@ fn add_columns(g: &ConvGeom, columns: &[f32], dx: &mut [f32]) {
             pixels.zip(columns).for_each(|(pixel, column)| *pixel += column);
         }
     });
+}
+
+/// What one tap sees of the image along one row of outputs.
+struct Line {
+    /// Where the first pixel lies among the group's channels; the next are a stride apart.
+    pixel: usize,
+    /// The outputs that see pixels; the others see padding.
+    outputs: Range<usize>,
+}
+
+/// `f(tap, i, line)` for every tap `(c,u,v)` and row of outputs `i`; no line where all is padding.
+fn for_each_line(g: &ConvGeom, mut f: impl FnMut(usize, usize, Option<Line>)) {
+    let how = g.how;
+    let mut tap = 0;
+    for c in 0..g.group_c() {
+        for u in 0..g.kh {
+            let rows = g.inside_y(u);
+            for v in 0..g.kw {
+                let outputs = g.inside_x(v);
+                for i in 0..g.oh {
+                    let line = (rows.contains(&i) && !outputs.is_empty()).then(|| {
+                        let p = i * how.stride + u * how.dilation - how.pad;
+                        let q = outputs.start * how.stride + v * how.dilation - how.pad;
+                        Line { pixel: (c * g.h + p) * g.w + q, outputs: outputs.clone() }
+                    });
+                    f(tap, i, line);
+                }
+                tap += 1;
+            }
+        }
+    }
 }

@@ -3,14 +3,13 @@
 //! [`ConvGeom`] states the formula. Two ways lead to it: [`depthwise`] where each channel is a
 //! group of its own, and [`im2col`] everywhere else.
 
+mod copy;
 mod depthwise;
 mod direct;
 mod gather;
 mod im2col;
-mod line;
 mod plan;
 
-use crate::elementwise::add_assign;
 use crate::geom::ConvGeom;
 
 /// `y[n,o,i,j] = Σ_{c,u,v} x[n, c, i·stride + u·dilation - pad, j·stride + v·dilation - pad] · w[o,c,u,v]`
@@ -69,13 +68,4 @@ fn check(op: &str, g: &ConvGeom, x: &[f32], w: &[f32], y: &[f32]) {
     assert_eq!(x.len(), g.x_len(), "{op}: length of the images for {g:?}");
     assert_eq!(w.len(), g.w_len(), "{op}: length of the filters for {g:?}");
     assert_eq!(y.len(), g.y_len(), "{op}: length of the output for {g:?}");
-}
-
-/// Adds up partial results in their order.
-fn add_parts(parts: &[Vec<f32>], sum: &mut [f32]) {
-    let Some((first, rest)) = parts.split_first() else { return sum.fill(0.0) };
-    sum.copy_from_slice(first);
-    for part in rest {
-        add_assign(sum, part);
-    }
 }

@@ -5,9 +5,10 @@
 //! padding, is copied into a slab that fits the second cache; from there on padding is no concern.
 //! A slab is channels by images by rows by columns.
 
+use super::copy::{Grid, copy};
 use super::gather::{Row, Steps, index};
 use crate::geom::ConvGeom;
-use crate::simd::{Level, per_level};
+use crate::simd::Level;
 use std::ops::Range;
 
 /// Outputs of a chunk, about.
@@ -211,8 +212,9 @@ impl Plan {
                 slab[end * self.pitch..].fill(0.0);
                 if start < end {
                     let slab = &mut slab[start * self.pitch + left..];
-                    let (x, stride) = (&plane[shown..], keep * w);
-                    copy_rows(level, [end - start, kept_w], x, stride, keep, slab, self.pitch);
+                    let from = Grid { stride: keep * w, step: keep };
+                    let to = Grid { stride: self.pitch, step: 1 };
+                    copy(level, [end - start, kept_w], &plane[shown..], from, slab, to);
                 }
             }
         }
@@ -263,51 +265,4 @@ impl Phase {
         let base = |at: usize| index(at / taps * plane + self.offsets[at % taps]);
         which.clone().map(|at| Row { base: base(at), slot: index(at - which.start) }).collect()
     }
-}
-
-per_level! {
-    /// `y[i·y_stride + j] = x[i·x_stride + j·x_step]` for `i < rows` and `j < cols`.
-    fn copy_rows[](
-        size: [usize; 2],
-        x: &[f32],
-        x_stride: usize,
-        x_step: usize,
-        y: &mut [f32],
-        y_stride: usize,
-    ) {
-        let [rows, cols] = size;
-        if x_step > 1 {
-            for i in 0..rows {
-                let x = x[i * x_stride..].iter().step_by(x_step);
-                y[i * y_stride..][..cols].iter_mut().zip(x).for_each(|(y, x)| *y = *x);
-            }
-            return;
-        }
-        // In strips of fixed widths, since a call to copy a short row takes longer than the row.
-        let mut j = 0;
-        while j < cols {
-            let (x, y) = (&x[j..], &mut y[j..]);
-            j += match cols - j {
-                32.. => copy_strip::<32>(rows, x, x_stride, y, y_stride),
-                16.. => copy_strip::<16>(rows, x, x_stride, y, y_stride),
-                8.. => copy_strip::<8>(rows, x, x_stride, y, y_stride),
-                4.. => copy_strip::<4>(rows, x, x_stride, y, y_stride),
-                _ => copy_strip::<1>(rows, x, x_stride, y, y_stride),
-            };
-        }
-    }
-}
-
-#[inline(always)]
-fn copy_strip<const N: usize>(
-    rows: usize,
-    x: &[f32],
-    x_stride: usize,
-    y: &mut [f32],
-    y_stride: usize,
-) -> usize {
-    for i in 0..rows {
-        y[i * y_stride..][..N].copy_from_slice(&x[i * x_stride..][..N]);
-    }
-    N
 }
