@@ -72,11 +72,11 @@ fn counts(g: &ConvGeom, pad: Pad, images: usize) -> Vec<f32> {
     let zero = pad == Pad::Zero;
     let rows = |i: usize| (0..g.kh).filter(|&u| !zero || g.inside_y(u).contains(&i)).count();
     let columns = |j: usize| (0..g.kw).filter(|&v| !zero || g.inside_x(v).contains(&j)).count();
-    let columns: Vec<_> = (0..g.ow).map(columns).collect();
+    let columns: Vec<_> = (0..g.ow).map(|j| columns(j) as f32).collect();
     let mut counts = Vec::with_capacity(images * g.oh * g.ow + lookup::UNIT);
     for i in 0..g.oh {
-        let row = rows(i) * g.group_c();
-        counts.extend(columns.iter().map(|column| (row * column) as f32));
+        let row = (rows(i) * g.group_c()) as f32;
+        counts.extend(columns.iter().map(|column| row * column));
     }
     for _ in 1..images {
         counts.extend_from_within(..g.oh * g.ow);

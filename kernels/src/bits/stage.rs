@@ -89,8 +89,9 @@ impl Stage {
             .iter()
             .flat_map(|&(i, rows)| (0..g.kw).map(move |v| (i * g.kw + v) * size + rows * g.ow));
         let mask = |v| {
-            let inside = g.inside_x(v).len();
-            (0..g.h * g.w).map(|i| if i % g.w < inside { 0xFF } else { 0 }).collect()
+            let mut row = vec![0; g.w];
+            row[..g.inside_x(v).len()].fill(0xFF);
+            row.repeat(g.h)
         };
         Stage {
             g: *g,
@@ -160,9 +161,12 @@ per_level! {
                 }
             } else {
                 for (x, to) in quads {
-                    let rows = x[window.from..].chunks(g.how.stride * g.w);
-                    for (x, to) in rows.zip(to.chunks_mut(g.ow)).take(window.rows) {
-                        thin(x, g.how.stride, &mut to[..window.columns]);
+                    let x = &x[window.from..];
+                    match g.how.stride {
+                        1 => thin::<1>(g, window, x, to),
+                        2 => thin::<2>(g, window, x, to),
+                        3 => thin::<3>(g, window, x, to),
+                        _ => thin::<0>(g, window, x, to),
                     }
                 }
             }
@@ -193,12 +197,36 @@ fn blend(x: &[u8], mask: &[u8], outside: u8, to: &mut [u8]) {
     }
 }
 
-/// `to[j] = x[j·stride]`.
+/// `to[i, j] = x[i·stride, j·stride]`, for a stride of `S` if that is not 0.
 #[inline(always)]
-fn thin(x: &[u8], stride: usize, to: &mut [u8]) {
-    match stride {
-        1 => to.copy_from_slice(&x[..to.len()]),
-        2 => to.iter_mut().zip(x.chunks(2)).for_each(|(to, x)| *to = x[0]),
-        _ => to.iter_mut().zip(x.iter().step_by(stride)).for_each(|(to, x)| *to = *x),
+fn thin<const S: usize>(g: &ConvGeom, window: &Window, x: &[u8], to: &mut [u8]) {
+    const WIDE: usize = 8;
+    let s = if S == 0 { g.how.stride } else { S };
+    let columns = window.columns;
+    for i in 0..window.rows {
+        let (x, to) = (&x[i * s * g.w..], &mut to[i * g.ow..][..columns]);
+        if columns >= WIDE && x.len() >= s * columns {
+            let mut from = 0;
+            while from < columns {
+                // The last piece overlaps the one before rather than fall short.
+                let at = from.min(columns - WIDE);
+                let (x, to) = (&x[s * at..][..s * WIDE], &mut to[at..][..WIDE]);
+                if S == 2 {
+                    // The compiler narrows words in vectors, which it would not see in bytes.
+                    for (to, &two) in to.iter_mut().zip(x.as_chunks::<2>().0) {
+                        *to = u16::from_le_bytes(two) as u8;
+                    }
+                } else {
+                    for j in 0..WIDE {
+                        to[j] = x[s * j];
+                    }
+                }
+                from += WIDE;
+            }
+        } else {
+            for (j, to) in to.iter_mut().enumerate() {
+                *to = x[s * j];
+            }
+        }
     }
 }
