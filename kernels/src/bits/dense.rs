@@ -3,7 +3,7 @@
 use super::lookup::{self, UNIT, Walk};
 use super::stage::Stage;
 use super::sums::{self, LANES, TABLES, Table};
-use super::{bit, words};
+use super::words;
 use crate::par;
 use crate::simd::{self, Level, per_level};
 use crate::transpose::transpose;
