@@ -4,6 +4,7 @@ use super::lookup::{self, Walk};
 use super::stage::Stage;
 use super::{Filters, Image, Pad};
 use crate::{ConvGeom, par, simd};
+use std::ops::Range;
 
 /// `y[n,o,i,j] = Σ_{c,u,v} x[n, c, i·stride + u·dilation - pad, j·stride + v·dilation - pad] · w[o,c,u,v]`
 /// over +-1 images and filters, exactly; outside the image `x` is what `pad` says.
@@ -69,18 +70,25 @@ fn together(g: &ConvGeom) -> usize {
 
 /// For each output pixel, how many products its sum has: the `k` of `k - 2·differences`.
 fn counts(g: &ConvGeom, pad: Pad, images: usize) -> Vec<f32> {
-    let zero = pad == Pad::Zero;
-    let rows = |i: usize| (0..g.kh).filter(|&u| !zero || g.inside_y(u).contains(&i)).count();
-    let columns = |j: usize| (0..g.kw).filter(|&v| !zero || g.inside_x(v).contains(&j)).count();
-    let columns: Vec<_> = (0..g.ow).map(|j| columns(j) as f32).collect();
-    let mut counts = Vec::with_capacity(images * g.oh * g.ow + lookup::UNIT);
-    for i in 0..g.oh {
-        let row = (rows(i) * g.group_c()) as f32;
+    let tally = |outputs: usize, taps: usize, inside: &dyn Fn(usize) -> Range<usize>| {
+        let mut counts = vec![0.0; outputs];
+        for tap in 0..taps {
+            let met = if pad == Pad::Zero { inside(tap) } else { 0..outputs };
+            counts[met].iter_mut().for_each(|count| *count += 1.0);
+        }
+        counts
+    };
+    let rows = tally(g.oh, g.kh, &|u| g.inside_y(u));
+    let columns = tally(g.ow, g.kw, &|v| g.inside_x(v));
+    let pixels = images * g.oh * g.ow;
+    let mut counts = Vec::with_capacity(pixels.next_multiple_of(lookup::UNIT));
+    for row in rows {
+        let row = row * g.group_c() as f32;
         counts.extend(columns.iter().map(|column| row * column));
     }
     for _ in 1..images {
         counts.extend_from_within(..g.oh * g.ow);
     }
-    counts.resize(counts.len().next_multiple_of(lookup::UNIT), 0.0);
+    counts.resize(counts.capacity(), 0.0);
     counts
 }

@@ -1,10 +1,12 @@
 //! Products of +-1 matrices, and their gradients.
 
-use super::bit;
-use super::pack::value;
-use crate::gemm::{Matrix, Write, product};
+use super::lookup::{self, UNIT, Walk};
+use super::stage::Stage;
+use super::sums::{self, LANES, TABLES, Table};
+use super::words;
 use crate::par;
-use crate::simd::{self, per_level};
+use crate::simd::{self, Level, per_level};
+use crate::transpose::transpose;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// A +-1 matrix, one bit a number.
@@ -13,6 +15,7 @@ pub struct Rows {
     rows: usize,
     cols: usize,
     nan: bool,
+    /// Whole words for each row; what they have beyond the last column is clear.
     words: Vec<u64>,
 }
 
@@ -47,7 +50,13 @@ impl Rows {
     pub fn unpack(&self, y: &mut [f32]) {
         let (rows, cols) = (self.rows, self.cols);
         assert_eq!(y.len(), rows * cols, "bits::Rows::unpack: y of {rows} by {cols}");
-        par::chunks(y, cols, |i, y| self.expand(i, 0, y));
+        let level = simd::level();
+        let some = (par::GRAIN / cols).max(1);
+        par::chunks(y, some * cols, |i, y| {
+            for (j, y) in y.chunks_mut(cols).enumerate() {
+                unpack_row(level, self.row(i * some + j), y);
+            }
+        });
     }
 
     /// Bytes of memory it holds.
@@ -65,13 +74,22 @@ impl Rows {
         &self.words[i * width..][..width]
     }
 
-    /// Writes row `i` from column `from` (a multiple of 64) on as floats.
-    fn expand(&self, i: usize, from: usize, y: &mut [f32]) {
-        for (y, word) in y.chunks_mut(64).zip(&self.row(i)[from / 64..]) {
-            for (b, y) in y.iter_mut().enumerate() {
-                *y = value((word >> b) as u8);
+    /// The same bits by columns: for each 64 rows, a word for each column.
+    fn columns(&self) -> Vec<u64> {
+        let width = self.cols.div_ceil(64);
+        let mut columns = vec![0; self.rows.div_ceil(64) * self.cols];
+        par::chunks(&mut columns, self.cols, |block, columns| {
+            let rows = &self.words[64 * block * width..];
+            for (i, columns) in columns.chunks_mut(64).enumerate() {
+                let mut square = [0; 64];
+                for (word, row) in square.iter_mut().zip(rows.chunks_exact(width)) {
+                    *word = row[i];
+                }
+                words::transpose(&mut square);
+                columns.copy_from_slice(&square[..columns.len()]);
             }
-        }
+        });
+        columns
     }
 
     #[track_caller]
@@ -79,6 +97,9 @@ impl Rows {
         assert_eq!((self.rows, self.cols), (rows, cols), "{op}: {name} packed for another shape");
     }
 }
+
+/// Rows of `x` and of `w` from which on it pays that [`dense`] lays `w` out for lookups.
+const MANY: usize = 24;
 
 /// `y[i,j] = Σ_k x[i,k]·w[j,k]` over +-1 matrices, exactly; `x` is `m` by `k`, `w` `n` by `k`, `y` `m` by `n`.
 ///
@@ -91,13 +112,70 @@ pub fn dense(m: usize, k: usize, n: usize, x: &Rows, w: &Rows, y: &mut [f32]) {
     w.check(OP, "w", n, k);
     assert_eq!(y.len(), m * n, "{OP}: y of {m} by {n}");
     let level = simd::level();
-    par::chunks(y, n, |i, y| row_sums(level, k, x.row(i), &w.words, y));
+    if m >= MANY && n >= MANY {
+        return by_lookup(level, x, w, y);
+    }
+    let width = k.div_ceil(64);
+    let some = (par::GRAIN / width).max(1);
+    for (i, y) in y.chunks_exact_mut(n).enumerate() {
+        par::chunks(y, some, |j, y| row_sums(level, k, x.row(i), &w.words[j * some * width..], y));
+    }
 }
 
-/// Columns of a +-1 matrix expanded to floats at a time.
-const COLUMNS: usize = 512;
-/// Rows of a gradient computed at a time.
-const ROWS: usize = 64;
+/// Rows of `w` as pixels of four-channel bytes, rows of `x` as filters.
+fn by_lookup(level: Level, x: &Rows, w: &Rows, y: &mut [f32]) {
+    let (k, n) = (x.cols, w.rows);
+    let (width, quads) = (k.div_ceil(64), k.div_ceil(4));
+    let plane = n.next_multiple_of(2 * UNIT);
+    let offsets: Vec<_> = (0..quads)
+        .map(|q| u32::try_from(q * plane).expect("a matrix of less than 16 GiB as floats"))
+        .collect();
+    let counts = vec![k as f32; plane];
+    let len = 16 * width * plane;
+    par::scratch(len / 4 + 16, |scratch| {
+        let staged = Stage::aligned(scratch, len);
+        par::chunks(staged, 16 * plane, |i, planes| spread(&w.words[i..], width, planes, plane));
+        let walk = Walk { x: staged, offsets: &offsets, counts: &counts, area: n, images: 1 };
+        let some = 2 * x.rows.div_ceil(2 * par::threads());
+        par::chunks(y, some * n, |i, y| {
+            let rows = y.len() / n;
+            let mut pairs = vec![0; rows.div_ceil(2) * quads];
+            for (j, pairs) in pairs.chunks_exact_mut(quads).enumerate() {
+                let first = i * some + 2 * j;
+                let second = if first + 1 < x.rows { x.row(first + 1) } else { &[] };
+                pair(x.row(first), second, pairs);
+            }
+            lookup::sums(level, &walk, &pairs, rows, 0, y);
+        });
+    });
+}
+
+/// The first word of each row, as 16 planes of nibbles.
+fn spread(words: &[u64], width: usize, planes: &mut [u8], plane: usize) {
+    for (i, rows) in words.chunks(8 * width).enumerate() {
+        let mut square = [0; 8];
+        for (word, row) in square.iter_mut().zip(rows.chunks(width)) {
+            *word = row[0];
+        }
+        words::transpose_bytes(&mut square);
+        for (b, word) in square.into_iter().enumerate() {
+            for (half, nibbles) in [word, word >> 4].into_iter().enumerate() {
+                let nibbles = (nibbles & 0x0F0F_0F0F_0F0F_0F0F).to_le_bytes();
+                planes[(2 * b + half) * plane + 8 * i..][..8].copy_from_slice(&nibbles);
+            }
+        }
+    }
+}
+
+/// Two rows as one of bytes, a nibble from each.
+fn pair(first: &[u64], second: &[u64], pairs: &mut [u8]) {
+    for (i, bytes) in pairs.chunks_mut(16).enumerate() {
+        let (first, second) = (first[i], second.get(i).copied().unwrap_or(0));
+        for (j, byte) in bytes.iter_mut().enumerate() {
+            *byte = (first >> (4 * j) & 15 | (second >> (4 * j) & 15) << 4) as u8;
+        }
+    }
+}
 
 /// `dx[i,k] = Σ_j dy[i,j]·w[j,k]`: the gradient to the +-1 matrix `x` of [`dense`].
 ///
@@ -109,8 +187,10 @@ pub fn dense_dx(m: usize, k: usize, n: usize, w: &Rows, dy: &[f32], dx: &mut [f3
     w.check(OP, "w", n, k);
     assert_eq!(dy.len(), m * n, "{OP}: dy of {m} by {n}");
     assert_eq!(dx.len(), m * k, "{OP}: dx of {m} by {k}");
-    par::chunks(dx, ROWS * k, |i, dx| {
-        times_signs(Matrix::rows(&dy[i * ROWS * n..], n), n, w, dx);
+    let level = simd::level();
+    times_signs(level, w, dx, |i, rows, j, len, lanes| {
+        let lanes = lanes.as_flattened_mut();
+        transpose(level, [rows, len], &dy[i * n + j..], n, lanes, LANES);
     });
 }
 
@@ -124,22 +204,38 @@ pub fn dense_dw(m: usize, k: usize, n: usize, x: &Rows, dy: &[f32], dw: &mut [f3
     x.check(OP, "x", m, k);
     assert_eq!(dy.len(), m * n, "{OP}: dy of {m} by {n}");
     assert_eq!(dw.len(), n * k, "{OP}: dw of {n} by {k}");
-    par::chunks(dw, ROWS * k, |i, dw| {
-        times_signs(Matrix::columns(&dy[i * ROWS..], n), m, x, dw);
+    times_signs(simd::level(), x, dw, |j, rows, i, len, lanes| {
+        for (lanes, dy) in lanes.iter_mut().zip(dy[i * n..].chunks_exact(n)).take(len) {
+            lanes[..rows].copy_from_slice(&dy[j..][..rows]);
+        }
     });
 }
 
-/// `c = a·b` for +-1 `b` of `inner` rows, a strip of its columns expanded at a time.
-fn times_signs(a: Matrix<'_>, inner: usize, b: &Rows, c: &mut [f32]) {
-    let (k, m) = (b.cols, c.len() / b.cols);
-    par::scratch(inner * COLUMNS.min(k), |signs| {
-        for from in (0..k).step_by(COLUMNS) {
-            let len = COLUMNS.min(k - from);
-            for (i, signs) in signs.chunks_exact_mut(len).take(inner).enumerate() {
-                b.expand(i, from, signs);
+/// `c = a·b` for +-1 `b`, where `gather(i, rows, j, len, lanes)` gives `a[i..i + rows, j..j + len]` as
+/// `lanes[j][i]`, which is zero before.
+fn times_signs(
+    level: Level,
+    b: &Rows,
+    c: &mut [f32],
+    gather: impl Fn(usize, usize, usize, usize, &mut [[f32; LANES]; sums::TERMS]) + Sync,
+) {
+    let k = b.cols;
+    let columns = b.columns();
+    par::chunks(c, LANES * k, |block, c| {
+        let rows = c.len() / k;
+        let mut tables = [Table::ZERO; TABLES];
+        par::scratch(k * LANES, |sums| {
+            sums.fill(0.0);
+            for (j, words) in columns.chunks_exact(k).enumerate() {
+                let first = j * sums::TERMS;
+                let len = sums::TERMS.min(b.rows - first);
+                let mut lanes = [[0.0; LANES]; sums::TERMS];
+                gather(block * LANES, rows, first, len, &mut lanes);
+                let lanes = &lanes[..len.next_multiple_of(4)];
+                sums::products(level, lanes, words, &mut tables, sums);
             }
-            product(m, inner, len, a, Matrix::rows(signs, len), Write::Over, &mut c[from..], k);
-        }
+            transpose(level, [k, rows], sums, LANES, c, k);
+        });
     });
 }
 
@@ -147,13 +243,21 @@ per_level! {
     fn pack_row[](x: &[f32], words: &mut [u64]) -> bool {
         let mut nan = false;
         for (word, x) in words.iter_mut().zip(x.chunks(64)) {
-            *word = 0;
-            for (i, &x) in x.iter().enumerate() {
-                *word |= u64::from(bit(x)) << i;
-                nan |= x.is_nan();
+            let mut bytes = [0; 64];
+            for (bytes, x) in bytes.as_chunks_mut().0.iter_mut().zip(x.chunks(words::PIECE)) {
+                nan |= words::gather::<FUSED>(x, 0, bytes);
             }
+            // What lies beyond the row stays clear.
+            let whole = u64::MAX >> (64 - x.len());
+            *word = words::word::<FUSED>(&bytes, 0) & whole;
         }
         nan
+    }
+
+    fn unpack_row[](words: &[u64], y: &mut [f32]) {
+        for (&word, y) in words.iter().zip(y.chunks_mut(64)) {
+            words::expand(word, y);
+        }
     }
 
     fn row_sums[](k: usize, x: &[u64], w: &[u64], y: &mut [f32]) {

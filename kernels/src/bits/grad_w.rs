@@ -6,13 +6,11 @@
 
 use super::pack::{Image, Pad};
 use super::stage::Stage;
-use super::sums::{self, LANES, TABLES, Table, Target};
+use super::sums::{LANES, TABLES, TERMS, Table, products};
+use super::words::word;
 use crate::simd::{self, Level, per_level};
 use crate::transpose::transpose;
 use crate::{ConvGeom, par};
-
-/// Pixels of one pass: four for each table.
-const PIXELS: usize = 4 * TABLES;
 
 /// The geometry's part in the work, shared by all who do it.
 struct Plan<'a> {
@@ -35,7 +33,7 @@ pub(super) fn suits(g: &ConvGeom) -> bool {
 /// As [`super::conv2d_dw`], for a geometry that [`suits`].
 pub(super) fn dw(g: &ConvGeom, x: &Image, pad: Pad, dy: &[f32], dw: &mut [f32]) {
     let area = g.oh * g.ow;
-    let images = PIXELS.div_ceil(area).min(g.n);
+    let images = TERMS.div_ceil(area).min(g.n);
     let as_bits = if pad == Pad::Plus { Pad::Plus } else { Pad::Minus };
     let stage = Stage::new(g, as_bits, images, 4);
     let groups = (images * area).div_ceil(4);
@@ -110,7 +108,7 @@ impl Plan<'_> {
             vec![0.0; if self.outside.is_empty() { 0 } else { blocks.len() * taps * LANES }];
         let mut words = vec![0; (stage.images * area).div_ceil(self.pass) * streams];
         let mut tables = [Table::ZERO; TABLES];
-        let mut lanes = [[0.0; LANES]; PIXELS];
+        let mut lanes = [[0.0; LANES]; TERMS];
         par::scratch(stage.len() / 4 + 16, |scratch| {
             let staged = Stage::aligned(scratch, stage.len());
             for n in images.clone().step_by(stage.images) {
@@ -140,7 +138,7 @@ impl Plan<'_> {
                                 lanes.as_flattened_mut().fill(0.0);
                             }
                             self.gather(dy, rows, first, len, &mut lanes);
-                            pass(
+                            products(
                                 self.level,
                                 &lanes[..len.next_multiple_of(4)],
                                 words,
@@ -180,7 +178,7 @@ impl Plan<'_> {
         rows: usize,
         first: usize,
         len: usize,
-        lanes: &mut [[f32; LANES]; PIXELS],
+        lanes: &mut [[f32; LANES]; TERMS],
     ) {
         let area = self.g.oh * self.g.ow;
         let lanes = lanes.as_flattened_mut();
@@ -202,49 +200,6 @@ impl Plan<'_> {
     }
 }
 
-/// Bit `b` of 64 bytes, for the four lowest `b`.
-#[inline(always)]
-fn signs<const AVX2: bool>(x: &[u8; 64]) -> [u64; 4] {
-    #[cfg(target_arch = "x86_64")]
-    if AVX2 {
-        // SAFETY: `AVX2` is true only where the machine has it.
-        return unsafe { signs_avx2(x) };
-    }
-    let mut words = [0; 4];
-    for (i, eight) in x.as_chunks::<8>().0.iter().enumerate() {
-        let eight = u64::from_le_bytes(*eight);
-        for (b, word) in words.iter_mut().enumerate() {
-            // The eight bits, eight apart, gathered in the highest byte.
-            let bits =
-                (eight >> b & 0x0101_0101_0101_0101).wrapping_mul(0x0102_0408_1020_4080) >> 56;
-            *word |= bits << (8 * i);
-        }
-    }
-    words
-}
-
-/// # Safety
-/// The machine has AVX2.
-#[cfg(target_arch = "x86_64")]
-#[inline]
-#[target_feature(enable = "avx2")]
-unsafe fn signs_avx2(x: &[u8; 64]) -> [u64; 4] {
-    use std::arch::x86_64::*;
-    // SAFETY: both halves of the 64 bytes are read.
-    let [a, b] = [0, 32].map(|i| unsafe { _mm256_loadu_si256(x.as_ptr().add(i).cast()) });
-    let word = |a, b| {
-        let [a, b] = [a, b].map(|half| u64::from(_mm256_movemask_epi8(half) as u32));
-        a | b << 32
-    };
-    // Shifts of 16 bits: what strays from byte to byte does not reach the highest bit.
-    [
-        word(_mm256_slli_epi16::<7>(a), _mm256_slli_epi16::<7>(b)),
-        word(_mm256_slli_epi16::<6>(a), _mm256_slli_epi16::<6>(b)),
-        word(_mm256_slli_epi16::<5>(a), _mm256_slli_epi16::<5>(b)),
-        word(_mm256_slli_epi16::<4>(a), _mm256_slli_epi16::<4>(b)),
-    ]
-}
-
 per_level! {
     /// The signs of each pass and stream, a bit a pixel: `[passes][C/groups][KH][KW]`.
     fn read[](plan: &Plan<'_>, staged: &[u8], pixels: usize, words: &mut [u64]) {
@@ -254,21 +209,11 @@ per_level! {
             for (words, offsets) in quads {
                 for (tap, &offset) in offsets.iter().enumerate() {
                     let x = staged[offset as usize + first..].first_chunk().expect("slack");
-                    for (to, word) in words[tap..].iter_mut().step_by(taps).zip(signs::<FUSED>(x)) {
-                        *to = word;
+                    for (b, to) in words[tap..].iter_mut().step_by(taps).enumerate() {
+                        *to = word::<FUSED>(x, b as u32);
                     }
                 }
             }
         }
-    }
-
-    /// Adds the products of four times as many pixels as there are tables.
-    fn pass[](lanes: &[[f32; LANES]], words: &[u64], tables: &mut [Table; TABLES], sums: &mut [f32]) {
-        let fours = lanes.as_chunks::<4>().0;
-        for (table, four) in tables.iter_mut().zip(fours) {
-            table.fill(four);
-        }
-        let target = Target { at: [0, 8], stride: LANES };
-        sums::add::<FUSED>(tables, words, &[[0, 0]], fours.len(), words.len(), sums, target);
     }
 }

@@ -1,5 +1,6 @@
 //! One bit an element: where a gradient passes.
 
+use super::words;
 use crate::par;
 use crate::simd::{self, per_level};
 
@@ -88,12 +89,13 @@ fn select(set: u64, x: f32) -> f32 {
 }
 
 per_level! {
-    fn gather[F: Fn(f32) -> bool](x: &[f32], f: &F, words: &mut [u64]) {
-        for (word, x) in words.iter_mut().zip(x.chunks(64)) {
-            *word = 0;
-            for (i, &x) in x.iter().enumerate() {
-                *word |= u64::from(f(x)) << i;
+    fn gather[F: Fn(f32) -> bool](x: &[f32], f: &F, mask: &mut [u64]) {
+        for (word, x) in mask.iter_mut().zip(x.chunks(64)) {
+            let mut bytes = [0; 64];
+            for (byte, &x) in bytes.iter_mut().zip(x) {
+                *byte = u8::from(f(x));
             }
+            *word = words::word::<FUSED>(&bytes, 0);
         }
     }
 

@@ -32,6 +32,7 @@ mod mask;
 mod pack;
 mod stage;
 mod sums;
+mod words;
 
 pub use conv::conv2d;
 pub use dense::{Rows, dense, dense_dw, dense_dx};

@@ -1,6 +1,7 @@
 //! Signs of floats into bytes and back: the images and filters of a convolution.
 
 use super::bit;
+use super::words::{PIECE, gather};
 use crate::simd::{self, per_level};
 use crate::{ConvGeom, par};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -64,8 +65,7 @@ impl Image {
                 let (group, quad) = ((i * planes + j) / quads, (i * planes + j) % quads);
                 let end = (group + 1) * g.group_c();
                 let first = group * g.group_c() + 4 * quad;
-                let x = &x[first * area..end.min(first + 4) * area];
-                if pack_plane(level, x, plane) {
+                if pack_plane(level, &x[first * area..], end.min(first + 4) - first, plane) {
                     nan.store(true, Relaxed);
                 }
             }
@@ -210,15 +210,17 @@ pub(super) fn value(bits: u8) -> f32 {
 }
 
 per_level! {
-    /// Up to four planes of floats into one of nibbles; whether a NaN was among them.
-    fn pack_plane[](x: &[f32], plane: &mut [u8]) -> bool {
-        let mut nan = false;
-        plane.fill(0);
-        for (b, x) in x.chunks_exact(plane.len()).enumerate() {
-            for (byte, &x) in plane.iter_mut().zip(x) {
-                *byte |= bit(x) << b;
-                nan |= x.is_nan();
+    /// The first few planes of floats into one of nibbles; whether a NaN was among them, or among
+    /// some that follow.
+    fn pack_plane[](x: &[f32], channels: usize, plane: &mut [u8]) -> bool {
+        let (area, mut nan) = (plane.len(), false);
+        for (i, plane) in plane.chunks_mut(PIECE).enumerate() {
+            let mut bytes = [0; PIECE];
+            for b in 0..channels {
+                // Bits of what follows are dropped; whole pieces are quicker.
+                nan |= gather::<FUSED>(&x[b * area + i * PIECE..], b as u32, &mut bytes);
             }
+            plane.copy_from_slice(&bytes[..plane.len()]);
         }
         nan
     }

@@ -4,6 +4,8 @@
 //! them for 16 lanes; then a nibble of signs finds the sum of four products with one load and one
 //! addition, which is less than a quarter of four multiply-adds.
 
+use crate::simd::per_level;
+
 /// Floats in a row of a table: one cache line.
 pub(super) const LANES: usize = 16;
 
@@ -12,6 +14,9 @@ pub(super) const HALF: usize = LANES / 2;
 
 /// Tables that the first cache holds beside all else: 16 KiB.
 pub(super) const TABLES: usize = 16;
+
+/// Terms that as many tables hold, and signs in a word.
+pub(super) const TERMS: usize = 4 * TABLES;
 
 /// For 16 lanes, the 16 sums of four numbers: bit `b` of the row set means that number `b` is added,
 /// clear that it is subtracted.
@@ -160,5 +165,23 @@ unsafe fn some_avx2<const N: usize>(
             _mm256_storeu_ps(low.add(i * target.stride), sums[i][0]);
             _mm256_storeu_ps(high.add(i * target.stride), sums[i][1]);
         }
+    }
+}
+
+per_level! {
+    /// `sums[j][lane] += Σ_i lanes[i][lane]·(sign i of words[j])`, for at most [`TERMS`] terms, a multiple of
+    /// four.
+    pub(super) fn products[](
+        lanes: &[[f32; LANES]],
+        words: &[u64],
+        tables: &mut [Table; TABLES],
+        sums: &mut [f32],
+    ) {
+        let fours = lanes.as_chunks::<4>().0;
+        for (table, four) in tables.iter_mut().zip(fours) {
+            table.fill(four);
+        }
+        let target = Target { at: [0, HALF], stride: LANES };
+        add::<FUSED>(tables, words, &[[0, 0]], fours.len(), words.len(), sums, target);
     }
 }
