@@ -1,7 +1,7 @@
 //! Many numbers to one: sums in double precision and in an order fixed by the sizes alone.
 //!
-//! A long sum is cut into pieces of [`GRAIN`](crate::par::GRAIN) elements, each piece into
-//! [`LANES`] interleaved sums that a vector unit can carry side by side; then the lanes, then the
+//! A long sum is cut into pieces of [`GRAIN`] elements, each piece into
+//! sixteen interleaved sums that a vector unit can carry side by side; then the lanes, then the
 //! pieces are added in order.
 
 use crate::par::{GRAIN, chunks, map};

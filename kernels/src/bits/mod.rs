@@ -9,7 +9,7 @@
 //! **Images** ([`Image`]) are planes of such bytes, `[N][groups][C/groups/4][H][W]`.
 //!
 //! **Filters** ([`Filters`]) put two output channels in a byte, the even one below, the odd one
-//! above: `[groups][O/groups/2][C/groups/4][KH][KW]`. A row of [`lookup`]'s table belongs to each
+//! above: `[groups][O/groups/2][C/groups/4][KH][KW]`. A row of the lookup table belongs to each
 //! such byte.
 //!
 //! **Matrices** ([`Rows`]) and masks ([`Mask`]) are words of 64 bits, first number in lowest bit; a

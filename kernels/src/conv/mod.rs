@@ -1,7 +1,7 @@
 //! 2-D convolution of images with filters, and its two gradients.
 //!
-//! [`ConvGeom`] states the formula. Two ways lead to it: [`depthwise`] where each channel is a
-//! group of its own, and [`im2col`] everywhere else.
+//! [`ConvGeom`] states the formula. Three ways lead to it: one for depthwise convolutions, a
+//! direct one, and the product of matrices where that wins.
 
 mod copy;
 mod depthwise;
