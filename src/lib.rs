@@ -74,7 +74,7 @@
 //! | 2 | [`Params`] |
 //! | 3 | [`Tape`], [`Var`], [`Grads`], [`gradcheck`](fn@gradcheck) |
 //! | 4 | [`ops`]: the operations |
-//! | 5 | [`binarize`]: signs, [estimators](binarize::estimator), [`Dte`](binarize::Dte), IMB weights, [`Method`] |
+//! | 5 | [`binarize`]: signs, [estimators](mod@binarize::estimator), [`Dte`](binarize::Dte), IMB weights, [`Method`] |
 //! | 6 | [`nn`]: layers; [`optim`]: optimisers and schedules |
 //! | 7 | [`models`] |
 //! | 8 | [`train`](mod@train): configuration, the loop, checkpoints, run folders |

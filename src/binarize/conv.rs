@@ -14,10 +14,12 @@ impl<'t> Var<'t> {
     /// Convolution of the signs of an `N C H W` batch with the signs of latent `O C/groups K K`
     /// weights, computed from the bits: an exact integer, times a scale for each output channel.
     ///
+    /// ```text
     /// forward    z = sign(x) ⊛ sign(y),  out = scale(y) · z,   y = weights made ready by the rule
     /// backward   dz = scale · dout,
     ///            dx = slope(x) · (filters' signs spread dz back),
     ///            dw = rule's way back of slope(y) · (patches of x's signs against dz)
+    /// ```
     ///
     /// Saved: the bits of `x`, the bits of the weights, and of `x` itself what the estimator needs,
     /// which is one more bit an element for one with a [`window`](Estimator::window). `pad` is what

@@ -13,9 +13,11 @@ impl<'t> Var<'t> {
     /// The product of the signs of `N IN` rows with the signs of latent `OUT IN` weights, computed
     /// from the bits: an exact integer, times a scale for each output.
     ///
+    /// ```text
     /// forward    z = sign(x) · sign(y)ᵀ,  out = scale(y) · z,   y = weights made ready by the rule
     /// backward   dz = scale · dout,  dx = slope(x) · (dz · sign(y)),
     ///            dw = rule's way back of slope(y) · (dzᵀ · sign(x))
+    /// ```
     ///
     /// # Panics
     /// If either is no matrix, or the inner sizes differ.

@@ -32,8 +32,10 @@ impl<'t> Var<'t> {
     /// Each output channel of `O …` weights, less its mean, over its standard deviation (unbiased:
     /// the sum of squares is divided by `n - 1`).
     ///
+    /// ```text
     /// forward    y = (w - mean) / std
     /// backward   dw = (dy - mean(dy) - y · Σ dy·y / (n-1)) / std
+    /// ```
     ///
     /// A channel whose weights are all the same has no standard deviation: it becomes zeros, and
     /// gets no gradient. Of a single weight a channel (a 1x1 depthwise filter) there is nothing to

@@ -9,8 +9,10 @@ use std::sync::Arc;
 impl<'t> Var<'t> {
     /// The sign of each element, -1 where `x < 0` and else +1, with an estimator on the way back.
     ///
+    /// ```text
     /// forward    y = sign(x)
     /// backward   dx = slope(x) · dy
+    /// ```
     ///
     /// ```
     /// # use dirnet::{Params, Tape, binarize::{Estimator, Ste}};

@@ -7,8 +7,10 @@ use dirnet_kernels::{ConvGeom, conv};
 impl<'t> Var<'t> {
     /// 2-D convolution of an `N C H W` image batch with `O C/groups K K` filters.
     ///
+    /// ```text
     /// forward    y[n,o,i,j] = Σ_{c,u,v} x[n,c, s·i+d·u-p, s·j+d·v-p] · w[o,c,u,v]
     /// backward   dx = filters spread dy back,  dw = patches of x against dy
+    /// ```
     ///
     /// with stride `s`, padding `p` of zeros and dilation `d`.
     ///

@@ -125,7 +125,9 @@ impl<'t> Var<'t> {
     /// `max(x, 0) + a · min(x, 0)` with a learned slope `a` a channel (He et al., 2015, arXiv
     /// 1502.01852). `x` is `N C …`, `a` has `C` numbers.
     ///
+    /// ```text
     /// backward   dx = dy where x > 0, else a·dy;   da[c] = Σ dy·min(x, 0)
+    /// ```
     ///
     /// # Panics
     /// If there are not as many slopes as channels.

@@ -17,8 +17,10 @@ fn same(name: &str, a: &Var<'_>, b: &Var<'_>) {
 impl<'t> Var<'t> {
     /// The logarithm of the softmax of each row.
     ///
+    /// ```text
     /// forward    y[n,j] = x[n,j] - log Σ_k exp(x[n,k])
     /// backward   dx[n,j] = dy[n,j] - softmax[n,j] · Σ_k dy[n,k]
+    /// ```
     ///
     /// # Panics
     /// If it is no matrix.
@@ -43,8 +45,10 @@ impl<'t> Var<'t> {
 
     /// The mean over the rows of `-log softmax` at the label, for `N K` logits and `N` labels.
     ///
+    /// ```text
     /// forward    y = -1/N Σ_n log softmax(x[n])[label[n]]
     /// backward   dx[n] = dy/N · (softmax(x[n]) - one at the label)
+    /// ```
     ///
     /// # Panics
     /// If there are not as many labels as rows, or a label is not below `K`.
@@ -82,8 +86,10 @@ impl<'t> Var<'t> {
 
     /// The mean squared difference.
     ///
+    /// ```text
     /// forward    y = mean((a - b)²)
     /// backward   da = 2·dy/count · (a - b) = -db
+    /// ```
     ///
     /// # Panics
     /// If the shapes differ.
@@ -96,8 +102,10 @@ impl<'t> Var<'t> {
     /// The mean of a difference `d` that is squared near zero and absolute beyond (Girshick, 2015,
     /// arXiv 1504.08083).
     ///
+    /// ```text
     /// forward    y = mean of  d²/(2·beta)  where |d| < beta,  |d| - beta/2  elsewhere
     /// backward   da = dy/count · clamp(d/beta, -1, 1) = -db
+    /// ```
     ///
     /// # Panics
     /// If the shapes differ, or `beta` is not above zero.
@@ -117,9 +125,11 @@ impl<'t> Var<'t> {
     /// temperature `T`, times `T²` so that its gradient keeps its size (Hinton et al., 2015, arXiv
     /// 1503.02531). The teacher gets no gradient.
     ///
+    /// ```text
     /// forward    y = T²/N Σ_n Σ_k p[n,k] · (log p[n,k] - log q[n,k]),
     ///            p = softmax(teacher/T),  q = softmax(x/T)
     /// backward   dx = dy · T/N · (q - p)
+    /// ```
     ///
     /// # Panics
     /// If the shapes differ, or the temperature is not above zero.

@@ -6,8 +6,10 @@ use dirnet_kernels::gemm::gemm;
 impl<'t> Var<'t> {
     /// The product of an `M K` and a `K N` matrix.
     ///
+    /// ```text
     /// forward    y[i,j] = Σ_k x[i,k] · w[k,j]
     /// backward   dx = dy · wᵀ,  dw = xᵀ · dy
+    /// ```
     ///
     /// # Panics
     /// If either is no matrix, or the inner sizes differ.
@@ -31,8 +33,10 @@ impl<'t> Var<'t> {
 
     /// A dense layer's product: `N IN` rows against `OUT IN` weights, as PyTorch stores them.
     ///
+    /// ```text
     /// forward    y[n,o] = Σ_i x[n,i] · w[o,i]
     /// backward   dx = dy · w,  dw = dyᵀ · x
+    /// ```
     ///
     /// # Panics
     /// If either is no matrix, or the inner sizes differ.

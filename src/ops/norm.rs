@@ -26,9 +26,11 @@ impl<'t> Var<'t> {
     /// Batch normalisation over all but the channels of `N C …`, by the moments of this batch,
     /// which it also returns (Ioffe and Szegedy, 2015, arXiv 1502.03167).
     ///
+    /// ```text
     /// forward    x̂ = (x - mean) / √(var + eps),  y = gamma · x̂ + beta
     /// backward   dbeta = Σ dy,  dgamma = Σ dy·x̂,
     ///            dx = gamma / √(var + eps) · (dy - mean(dy) - x̂ · mean(dy·x̂))
+    /// ```
     ///
     /// # Panics
     /// If `gamma` or `beta` have not one number a channel.
@@ -62,7 +64,9 @@ impl<'t> Var<'t> {
 
     /// `y = a · x + b` with one `a` and `b` a channel of `N C …`: multiply, then add.
     ///
+    /// ```text
     /// backward   dx = a·dy,  da = Σ dy·x,  db = Σ dy
+    /// ```
     ///
     /// # Panics
     /// If `a` or `b` have not one number a channel.
@@ -90,7 +94,9 @@ impl<'t> Var<'t> {
 
     /// Adds one number a channel to `N C …`: a bias.
     ///
+    /// ```text
     /// backward   dx = dy,  db = Σ dy
+    /// ```
     ///
     /// # Panics
     /// If `b` has not one number a channel.
@@ -109,7 +115,9 @@ impl<'t> Var<'t> {
 
     /// Multiplies `N C …` by one number a channel: a scale.
     ///
+    /// ```text
     /// backward   dx = a·dy,  da = Σ dy·x
+    /// ```
     ///
     /// # Panics
     /// If `a` has not one number a channel.

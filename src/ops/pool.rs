@@ -7,8 +7,10 @@ use dirnet_kernels::{PoolGeom, pool};
 impl<'t> Var<'t> {
     /// The largest of each `size` by `size` window.
     ///
+    /// ```text
     /// forward    y[n,c,i,j] = max over u,v of x[n,c, s·i+u-p, s·j+v-p]
     /// backward   dy goes to the winner; of several equal ones, to the first
+    /// ```
     ///
     /// # Panics
     /// If the window does not fit the padded image.
@@ -25,8 +27,10 @@ impl<'t> Var<'t> {
 
     /// The mean of each `size` by `size` window; padding counts as zeros.
     ///
+    /// ```text
     /// forward    y[n,c,i,j] = Σ_{u,v} x[n,c, s·i+u-p, s·j+v-p] / size²
     /// backward   each pixel of a window gets dy / size²
+    /// ```
     ///
     /// # Panics
     /// If the window does not fit the padded image.

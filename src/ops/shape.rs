@@ -45,7 +45,9 @@ impl<'t> Var<'t> {
 
     /// `len` entries from `start` on of the second dimension of `N C …`.
     ///
+    /// ```text
     /// backward   dx = dy there, zero elsewhere
+    /// ```
     ///
     /// # Panics
     /// If the range reaches beyond the channels.
@@ -71,7 +73,9 @@ impl<'t> Var<'t> {
     /// Channels of zeros before and behind those of `N C …`: the shortcut of a residual block that
     /// widens without parameters ("option A" of He et al., 2015, arXiv 1512.03385).
     ///
+    /// ```text
     /// backward   dx = the middle of dy
+    /// ```
     ///
     /// # Panics
     /// If there are no channels.
@@ -93,7 +97,9 @@ impl<'t> Var<'t> {
 
     /// Every `step`-th pixel of `N C H W`, in both directions, the first one included.
     ///
+    /// ```text
     /// backward   dx = dy at those pixels, zero elsewhere
+    /// ```
     ///
     /// # Panics
     /// If it is no batch of images, or the step is zero.
@@ -124,7 +130,9 @@ impl<'t> Var<'t> {
 
 /// Values of one batch, one after the other along the channels of `N C …`.
 ///
+/// ```text
 /// backward   each gets its part of dy
+/// ```
 ///
 /// # Panics
 /// If there is none, or they differ in more than the channels.
