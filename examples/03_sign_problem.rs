@@ -19,7 +19,7 @@ fn main() {
         let signed = tape.param(w).map_from_input("sign", sign, |_| 0.0);
         let loss = (signed - 1.0).square().sum();
         let grads = loss.backward();
-        let dw = grads.get(w).map_or(0.0, Tensor::item);
+        let dw = grads.get(w).map_or(0.0, Tensor::item) + 0.0; // -0 reads badly
         let now = params[w].value.item();
         println!("  step {step}  loss {:.1}  w {now:+.2}  dw {dw:+.2}", loss.value().item());
         opt.step(&mut params, &grads);

@@ -25,8 +25,8 @@ fn main() -> Result<(), Error> {
                 loss.value().item(),
                 now[0],
                 now[1],
-                dw[0],
-                dw[1]
+                dw[0] + 0.0, // -0 reads badly
+                dw[1] + 0.0
             );
             opt.step(&mut params, &grads);
         }

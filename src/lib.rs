@@ -4,12 +4,13 @@
 //! In a binary network weights and activations are +1 or -1. The forward pass is then a matter of
 //! `xnor` and counting, the derivative of the sign is zero, and the art lies in what stands in for it.
 //! This crate makes that art visible: an [`Estimator`] is two scalar functions and a name, an
-//! operation is read on one screen, and what was trained is what runs, bit for bit.
+//! operation is read on one screen, and the same seed gives the same bits.
 //!
 //! # A training loop
 //!
 //! ```
-//! use dirnet::{Params, Rng, Tape, binarize::Dte, datasets, models, nn::Module, optim::Sgd, train};
+//! use dirnet::{Params, Rng, Tape, binarize::Dte, datasets, models, train};
+//! use dirnet::{nn::Module, optim::Sgd};
 //! # fn main() {
 //! const EPOCHS: u64 = 10;
 //! let data = datasets::digits();
@@ -39,7 +40,7 @@
 //! # Your own estimator
 //!
 //! ```
-//! use dirnet::{Estimator, Params, Rng, Tape, check_estimator, datasets, models, nn::Module, optim::Sgd};
+//! use dirnet::{Estimator, Params, Rng, check_estimator, models};
 //!
 //! #[derive(Debug)]
 //! struct Triangle;
@@ -54,6 +55,7 @@
 //! check_estimator(&Triangle);       // the slope is the derivative of the soft curve
 //! let mut params = Params::new();
 //! let net = models::bin_mlp(&mut params, &[64, 256, 10], Triangle, &mut Rng::seed(7));
+//! # use dirnet::{Tape, datasets, nn::Module};
 //! # let tape = Tape::train(&params);
 //! # let batch = datasets::digits().train_batches(8).into_iter().next().unwrap();
 //! # net.forward(&tape.constant(&batch)).cross_entropy(&batch.labels).backward();

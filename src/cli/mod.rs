@@ -156,8 +156,8 @@ mod parse {
         let sizes: Vec<usize> =
             text.split('x').map(str::parse).collect::<Result<_, _>>().unwrap_or_default();
         match <[usize; 3]>::try_from(sizes) {
-            Ok(sizes) if sizes.iter().all(|&n| (1..=65_536).contains(&n)) => Ok(sizes),
-            _ => Err("expected CxHxW, such as 3x32x32".to_string()),
+            Ok(sizes) if sizes.iter().all(|&n| (1..=1024).contains(&n)) => Ok(sizes),
+            _ => Err("expected CxHxW, such as 3x32x32, each at most 1024".to_string()),
         }
     }
 }
