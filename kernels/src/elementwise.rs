@@ -5,6 +5,7 @@
 
 use crate::par::{GRAIN, chunks};
 use crate::simd::{level, per_level};
+use crate::transpose::transpose as blocks;
 
 /// `y[i] = f(x[i])`
 ///
@@ -134,52 +135,28 @@ fn channels(
 ) {
     assert!(x.len() == n * c * hw && y.len() == x.len(), "{op}: lengths of x and y");
     assert_eq!(b.len(), c, "{op}: one value a channel");
-    let level = level();
-    if hw == 1 {
-        row_pieces(y, c, |row, y| zip_rows_piece(level, &x[row * c..][..y.len()], b, y, &f));
-    } else {
-        rows(y, hw, |row, y| {
-            let b = b[row % c];
-            map_piece(level, &x[row * hw..][..hw], y, &|x| f(x, b));
-        });
-    }
-}
-
-per_level! {
-    fn zip_rows_piece[F: Fn(f32, f32) -> f32](x: &[f32], b: &[f32], y: &mut [f32], f: &F) {
-        for (y, x) in y.chunks_exact_mut(b.len()).zip(x.chunks_exact(b.len())) {
-            for ((y, &x), &b) in y.iter_mut().zip(x).zip(b) {
-                *y = f(x, b);
-            }
-        }
-    }
+    crate::channels::pass([c, hw], x, x, [b], y, |x, _, [b]| f(x, b));
 }
 
 /// `f(row, y[row])` for each row of `cols` elements, several rows to a piece of work.
 pub(crate) fn rows<T: Send>(y: &mut [T], cols: usize, f: impl Fn(usize, &mut [T]) + Sync) {
-    row_pieces(y, cols, |first, y| {
-        for (i, y) in y.chunks_mut(cols.max(1)).enumerate() {
-            f(first + i, y);
+    let cols = cols.max(1);
+    let rows = (GRAIN / cols).max(1);
+    chunks(y, rows * cols, |at, y| {
+        for (i, y) in y.chunks_mut(cols).enumerate() {
+            f(at * rows + i, y);
         }
     });
-}
-
-/// `f(first row, y[rows])` for pieces of whole rows.
-pub(crate) fn row_pieces<T: Send>(y: &mut [T], cols: usize, f: impl Fn(usize, &mut [T]) + Sync) {
-    let rows = (GRAIN / cols.max(1)).max(1);
-    chunks(y, rows * cols, |i, y| f(i * rows, y));
 }
 
 /// `y[j,i] = x[i,j]` for `x` of `rows` by `cols`.
 #[track_caller]
 pub fn transpose(rows: usize, cols: usize, x: &[f32], y: &mut [f32]) {
     assert!(x.len() == rows * cols && y.len() == x.len(), "transpose: lengths of x and y");
-    // Eight rows of y at a time take whole cache lines of x.
-    chunks(y, 8 * rows, |block, y| {
-        for (i, row) in x.chunks_exact(cols.max(1)).enumerate() {
-            for (j, y) in y.chunks_exact_mut(rows).enumerate() {
-                y[i] = row[block * 8 + j];
-            }
-        }
+    let level = level();
+    let each = (GRAIN / rows.max(1)).next_multiple_of(8);
+    chunks(y, each * rows, |at, y| {
+        let cols_here = y.len() / rows;
+        blocks(level, [rows, cols_here], &x[at * each..], cols, y, rows);
     });
 }

@@ -24,6 +24,7 @@ pub mod reduce;
 pub mod simd;
 pub mod softmax;
 
+mod channels;
 mod geom;
 mod transpose;
 

@@ -1,8 +1,8 @@
 //! Batch normalisation and standardisation; images seen as `n` by `c` by `hw`.
 
+use crate::channels::{self, row_moments, row_sum};
 use crate::elementwise::rows as each_row;
-use crate::par::{chunks2, map};
-use crate::reduce::{channel, sum_of};
+use crate::par::map;
 use crate::simd::{level, per_level};
 
 /// Over images and pixels: `mean[c] = Σ_{n,p} x[n,c,p] / m` and the biased
@@ -17,42 +17,14 @@ use crate::simd::{level, per_level};
 pub fn batch_moments(n: usize, c: usize, hw: usize, x: &[f32], mean: &mut [f32], var: &mut [f32]) {
     assert_eq!(x.len(), n * c * hw, "batch_moments: length of x");
     assert!(mean.len() == c && var.len() == c, "batch_moments: one mean and variance a channel");
-    let level = level();
+    assert!(n * hw > 0, "batch_moments: of no pixels at all");
     let m = (n * hw) as f64;
-    chunks2(mean, 1, var, 1, |at, mean, var| {
-        let first = x[at * hw];
-        let (mut sum, mut squares) = (0.0, 0.0);
-        for i in 0..n {
-            let [s, q] = moments_about(level, &x[(i * c + at) * hw..][..hw], first);
-            sum += s;
-            squares += q;
-        }
+    let first = |at: usize| x[at * hw];
+    let sums = channels::centred_sums([n, c, hw], x, x, |at| [first(at); 2]);
+    for (at, [sum, squares]) in sums.into_iter().enumerate() {
         let offset = sum / m;
-        mean[0] = (first as f64 + offset) as f32;
-        var[0] = (squares / m - offset * offset).max(0.0) as f32;
-    });
-}
-
-per_level! {
-    /// `Σ (x - about)` and `Σ (x - about)²`
-    fn moments_about[](x: &[f32], about: f32) -> [f64; 2] {
-        const LANES: usize = 16;
-        let about = about as f64;
-        let (mut sums, mut squares) = ([0f64; LANES], [0f64; LANES]);
-        let (whole, rest) = x.as_chunks::<LANES>();
-        for x in whole {
-            for l in 0..LANES {
-                let d = x[l] as f64 - about;
-                sums[l] += d;
-                squares[l] += d * d;
-            }
-        }
-        for (l, &x) in rest.iter().enumerate() {
-            let d = x as f64 - about;
-            sums[l] += d;
-            squares[l] += d * d;
-        }
-        [sums.iter().sum(), squares.iter().sum()]
+        mean[at] = (first(at) as f64 + offset) as f32;
+        var[at] = (squares / m - offset * offset).max(0.0) as f32;
     }
 }
 
@@ -72,12 +44,9 @@ pub fn batch_norm(
     assert!(x.len() == n * c * hw && y.len() == x.len(), "batch_norm: lengths of x and y");
     let per_channel = [mean, inv_std, gamma, beta];
     assert!(per_channel.iter().all(|v| v.len() == c), "batch_norm: one value a channel");
-    let level = level();
-    each_row(y, hw, |row, y| {
-        let at = row % c;
-        let (mean, scale, beta) = (mean[at], inv_std[at] * gamma[at], beta[at]);
-        normalise(level, &x[row * hw..][..hw], mean, scale, beta, y);
-    });
+    let scale: Vec<f32> = inv_std.iter().zip(gamma).map(|(s, g)| s * g).collect();
+    let numbers = [mean, &scale, beta];
+    channels::pass([c, hw], x, x, numbers, y, |x, _, [m, s, b]| (x - m) * s + b);
 }
 
 /// The gradients of [`batch_norm`] whose `mean` and `inv_std` are those of `x` itself.
@@ -110,26 +79,21 @@ pub fn batch_norm_backward(
         [mean, inv_std, gamma, dgamma, dbeta].iter().all(|v| v.len() == c),
         "batch_norm_backward: one value a channel"
     );
-    let level = level();
-    chunks2(dgamma, 1, dbeta, 1, |at, dgamma, dbeta| {
-        let mean = mean[at] as f64;
-        let row = |i: usize| i..i + hw;
-        dbeta[0] =
-            channel(n, c, hw, at, |i| sum_of(level, &dy[row(i)], &dy[row(i)], |dy, _| dy as f64))
-                as f32;
-        let centred = channel(n, c, hw, at, |i| {
-            sum_of(level, &dy[row(i)], &x[row(i)], |dy, x| dy as f64 * (x as f64 - mean))
-        });
-        dgamma[0] = (centred * inv_std[at] as f64) as f32;
-    });
-    let (dgamma, dbeta) = (&*dgamma, &*dbeta);
-    let m = (n * hw) as f32;
-    each_row(dx, hw, |row, dx| {
-        let at = row % c;
-        let scale = gamma[at] * inv_std[at];
-        let slope = dgamma[at] / m * inv_std[at];
-        let (x, dy) = (&x[row * hw..][..hw], &dy[row * hw..][..hw]);
-        batch_norm_dx_row(level, x, dy, mean[at], scale, dbeta[at] / m, slope, dx);
+    let sums = channels::centred_sums([n, c, hw], dy, x, |at| [0.0, mean[at]]);
+    let m = (n * hw) as f64;
+    let mut numbers = [(); 3].map(|()| vec![0f32; c]);
+    for (at, [sum, along]) in sums.into_iter().enumerate() {
+        let inv_std = inv_std[at] as f64;
+        (dbeta[at], dgamma[at]) = (sum as f32, (along * inv_std) as f32);
+        // dx = scale·(dy - offset - (x - mean)·slope)
+        numbers[0][at] = (gamma[at] as f64 * inv_std) as f32;
+        numbers[1][at] = (sum / m) as f32;
+        numbers[2][at] = (along / m * inv_std * inv_std) as f32;
+    }
+    let [scale, offset, slope] = &numbers;
+    let numbers = [mean, &scale[..], &offset[..], &slope[..]];
+    channels::pass([c, hw], dy, x, numbers, dx, |dy, x, [mean, scale, offset, slope]| {
+        scale * (dy - offset - (x - mean) * slope)
     });
 }
 
@@ -149,25 +113,19 @@ pub fn channel_affine(
 ) {
     assert!(x.len() == n * c * hw && y.len() == x.len(), "channel_affine: lengths of x and y");
     assert!(a.len() == c && b.len() == c, "channel_affine: one value a channel");
-    let level = level();
-    each_row(y, hw, |row, y| affine(level, &x[row * hw..][..hw], a[row % c], b[row % c], y));
+    channels::pass([c, hw], x, x, [a, b], y, |x, _, [a, b]| a * x + b);
 }
 
 per_level! {
-    fn normalise[](x: &[f32], mean: f32, scale: f32, beta: f32, y: &mut [f32]) {
+    fn normalise[](x: &[f32], mean: f32, scale: f32, y: &mut [f32]) {
         for (y, &x) in y.iter_mut().zip(x) {
-            *y = (x - mean) * scale + beta;
+            *y = (x - mean) * scale;
         }
     }
-    fn affine[](x: &[f32], a: f32, b: f32, y: &mut [f32]) {
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y = a * x + b;
-        }
-    }
-    fn batch_norm_dx_row[]
-        (x: &[f32], dy: &[f32], mean: f32, scale: f32, offset: f32, slope: f32, dx: &mut [f32]) {
-        for ((dx, &dy), &x) in dx.iter_mut().zip(dy).zip(x) {
-            *dx = scale * (dy - offset - (x - mean) * slope);
+    fn standardize_dx_row[]
+        (y: &[f32], dy: &[f32], scale: f32, offset: f32, slope: f32, dx: &mut [f32]) {
+        for ((dx, &dy), &y) in dx.iter_mut().zip(dy).zip(y) {
+            *dx = scale * (dy - offset - y * slope);
         }
     }
 }
@@ -188,7 +146,7 @@ pub fn standardize_rows(rows: usize, cols: usize, x: &[f32], y: &mut [f32], inv_
     let statistics = map(rows, |i| {
         let x = &x[i * cols..][..cols];
         let first = x[0];
-        let [sum, squares] = moments_about(level, x, first);
+        let [sum, squares] = row_moments(level, x, first);
         let offset = sum / cols as f64;
         let std = ((squares - sum * offset).max(0.0) / (cols as f64 - 1.0)).sqrt();
         let inv_std = if cols == 1 || std <= LEAST_STD { 0.0 } else { 1.0 / std };
@@ -199,7 +157,7 @@ pub fn standardize_rows(rows: usize, cols: usize, x: &[f32], y: &mut [f32], inv_
     }
     each_row(y, cols, |i, y| {
         let (mean, inv_std) = statistics[i];
-        normalise(level, &x[i * cols..][..cols], mean, inv_std, 0.0, y);
+        normalise(level, &x[i * cols..][..cols], mean, inv_std, y);
     });
 }
 
@@ -223,10 +181,10 @@ pub fn standardize_rows_dx(
     let level = level();
     each_row(dx, cols, |i, dx| {
         let (y, dy) = (&y[i * cols..][..cols], &dy[i * cols..][..cols]);
-        let offset = sum_of(level, dy, dy, |dy, _| dy as f64) / cols as f64;
-        let along = sum_of(level, dy, y, |dy, y| dy as f64 * y as f64);
+        let offset = row_sum(level, dy, dy, |dy, _| dy as f64) / cols as f64;
+        let along = row_sum(level, dy, y, |dy, y| dy as f64 * y as f64);
         // A single column has no spread, and its inv_std of zero settles it.
         let slope = along / (cols as f64 - 1.0).max(1.0);
-        batch_norm_dx_row(level, y, dy, 0.0, inv_std[i], offset as f32, slope as f32, dx);
+        standardize_dx_row(level, y, dy, inv_std[i], offset as f32, slope as f32, dx);
     });
 }

@@ -1,42 +1,23 @@
 //! Many numbers to one: sums in double precision and in an order fixed by the sizes alone.
 //!
-//! A long sum is cut into pieces of [`GRAIN`] elements, each piece into
-//! sixteen interleaved sums that a vector unit can carry side by side; then the lanes, then the
-//! pieces are added in order.
+//! A long sum is cut into pieces of [`GRAIN`] elements, each piece into interleaved sums that a vector
+//! unit can carry side by side; then these lanes, then the pieces are added in order.
 
+use crate::channels;
 use crate::par::{GRAIN, chunks, map};
 use crate::simd::{level, per_level};
 
-/// Interleaved partial sums of a row.
-const LANES: usize = 16;
-
 per_level! {
-    /// `Σ term(a[i], b[i])`
-    pub(crate) fn sum_of[F: Fn(f32, f32) -> f64](a: &[f32], b: &[f32], term: F) -> f64 {
-        let mut lanes = [0f64; LANES];
-        let (whole_a, rest_a) = a.as_chunks::<LANES>();
-        let (whole_b, rest_b) = b.as_chunks::<LANES>();
-        for (a, b) in whole_a.iter().zip(whole_b) {
-            for l in 0..LANES {
-                lanes[l] += term(a[l], b[l]);
-            }
-        }
-        for (l, (&a, &b)) in rest_a.iter().zip(rest_b).enumerate() {
-            lanes[l] += term(a, b);
-        }
-        lanes.iter().sum()
-    }
-
-    fn max_abs_piece[](x: &[f32]) -> f32 {
-        let mut lanes = [0f32; 32];
+    /// The largest `of(x[i])`, a NaN before all; `-∞` of nothing.
+    pub(crate) fn largest[F: Fn(f32) -> f32](x: &[f32], of: F) -> f32 {
+        let mut lanes = [f32::NEG_INFINITY; 32];
         let (whole, rest) = x.as_chunks::<32>();
         for x in whole {
             for l in 0..32 {
-                lanes[l] = larger(lanes[l], x[l].abs());
+                lanes[l] = larger(lanes[l], of(x[l]));
             }
         }
-        let lanes = lanes.iter().copied();
-        lanes.chain(rest.iter().map(|x| x.abs())).fold(0.0, larger)
+        rest.iter().map(|&x| of(x)).chain(lanes).fold(f32::NEG_INFINITY, larger)
     }
 
     fn all_finite[](x: &[f32]) -> bool {
@@ -57,7 +38,7 @@ pub fn sum(x: &[f32]) -> f32 {
     let level = level();
     let parts = map(x.len().div_ceil(GRAIN), |i| {
         let x = &x[i * GRAIN..x.len().min((i + 1) * GRAIN)];
-        sum_of(level, x, x, |x, _| x as f64)
+        channels::row_sum(level, x, x, |x, _| x as f64)
     });
     parts.iter().sum::<f64>() as f32
 }
@@ -72,7 +53,7 @@ pub fn dot(a: &[f32], b: &[f32]) -> f64 {
     let level = level();
     let parts = map(a.len().div_ceil(GRAIN), |i| {
         let at = i * GRAIN..a.len().min((i + 1) * GRAIN);
-        sum_of(level, &a[at.clone()], &b[at], product)
+        channels::row_sum(level, &a[at.clone()], &b[at], product)
     });
     parts.iter().sum()
 }
@@ -87,12 +68,8 @@ fn product(a: f32, b: f32) -> f64 {
 pub fn sum_channels(n: usize, c: usize, hw: usize, x: &[f32], out: &mut [f32]) {
     assert_eq!(x.len(), n * c * hw, "sum_channels: length of x");
     assert_eq!(out.len(), c, "sum_channels: one sum a channel");
-    let level = level();
-    rows_of_work(out, n * hw, |c_at, out| {
-        *out = channel(n, c, hw, c_at, |at| {
-            sum_of(level, &x[at..][..hw], &x[at..][..hw], |x, _| x as f64)
-        }) as f32;
-    });
+    let sums = channels::sums([n, c, hw], x, x, |x, _| x as f64);
+    out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum as f32);
 }
 
 /// `out[c] = Σ_{n,p} a[n,c,p]·b[n,c,p]`, the gradient of a scale.
@@ -100,27 +77,12 @@ pub fn sum_channels(n: usize, c: usize, hw: usize, x: &[f32], out: &mut [f32]) {
 pub fn dot_channels(n: usize, c: usize, hw: usize, a: &[f32], b: &[f32], out: &mut [f32]) {
     assert!(a.len() == n * c * hw && b.len() == a.len(), "dot_channels: lengths of a and b");
     assert_eq!(out.len(), c, "dot_channels: one sum a channel");
-    let level = level();
-    rows_of_work(out, n * hw, |c_at, out| {
-        *out = channel(n, c, hw, c_at, |at| sum_of(level, &a[at..][..hw], &b[at..][..hw], product))
-            as f32;
-    });
-}
-
-/// Adds `part(start of the row)` over the rows of one channel.
-#[inline]
-pub(crate) fn channel(
-    n: usize,
-    c: usize,
-    hw: usize,
-    at: usize,
-    part: impl Fn(usize) -> f64,
-) -> f64 {
-    (0..n).map(|i| part((i * c + at) * hw)).sum()
+    let sums = channels::sums([n, c, hw], a, b, product);
+    out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum as f32);
 }
 
 /// `f(i, out[i])`, where each takes a pass over `work` elements.
-pub(crate) fn rows_of_work(out: &mut [f32], work: usize, f: impl Fn(usize, &mut f32) + Sync) {
+fn rows_of_work(out: &mut [f32], work: usize, f: impl Fn(usize, &mut f32) + Sync) {
     let size = (GRAIN / work.max(1)).max(1);
     chunks(out, size, |piece, out| {
         for (i, out) in out.iter_mut().enumerate() {
@@ -156,7 +118,7 @@ fn per_row(
     let level = level();
     rows_of_work(out, cols, |i, out| {
         let x = &x[i * cols..][..cols];
-        *out = (sum_of(level, x, x, |x, _| term(x)) / divisor) as f32;
+        *out = (channels::row_sum(level, x, x, |x, _| term(x)) / divisor) as f32;
     });
 }
 
@@ -191,7 +153,7 @@ per_level! {
 pub fn max_abs(x: &[f32]) -> f32 {
     let level = level();
     let parts = map(x.len().div_ceil(GRAIN), |i| {
-        max_abs_piece(level, &x[i * GRAIN..x.len().min((i + 1) * GRAIN)])
+        largest(level, &x[i * GRAIN..x.len().min((i + 1) * GRAIN)], f32::abs)
     });
     parts.into_iter().fold(0.0, larger)
 }

@@ -111,6 +111,8 @@ macro_rules! per_level {
         ($($arg:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block)*) => {$(
         $(#[$attribute])*
         $vis fn $name<$($generics)*>(level: $crate::simd::Level, $($arg: $type),*) $(-> $result)? {
+            // What needs `unsafe` at one level may be safe at the other.
+            #[allow(unused_unsafe)]
             fn portable<$($generics)*>($($arg: $type),*) $(-> $result)? {
                 #[allow(dead_code)]
                 const FUSED: bool = $crate::simd::PORTABLE_FUSED;
@@ -119,6 +121,7 @@ macro_rules! per_level {
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,bmi2,popcnt")]
+            #[allow(unused_unsafe)]
             fn avx2<$($generics)*>($($arg: $type),*) $(-> $result)? {
                 #[allow(dead_code)]
                 const FUSED: bool = true;

@@ -1,8 +1,9 @@
 //! The logarithm of the softmax, the last step before a cross entropy.
 
+use crate::channels::row_sum;
 use crate::elementwise::rows as each_row;
 use crate::math::exp;
-use crate::reduce::sum_of;
+use crate::reduce::largest;
 use crate::simd::{level, per_level};
 
 /// `y[i,j] = x[i,j] - max_k x[i,k] - ln Σ_k exp(x[i,k] - max)`
@@ -15,7 +16,12 @@ use crate::simd::{level, per_level};
 pub fn log_softmax(rows: usize, cols: usize, x: &[f32], y: &mut [f32]) {
     assert!(x.len() == rows * cols && y.len() == x.len(), "log_softmax: lengths of x and y");
     let level = level();
-    each_row(y, cols, |i, y| log_softmax_row(level, &x[i * cols..][..cols], y));
+    each_row(y, cols, |i, y| {
+        let x = &x[i * cols..][..cols];
+        let max = largest(level, x, |x| x);
+        let total = row_sum(level, x, x, |x, _| exp(x - max) as f64);
+        subtract(level, x, [max, total.ln() as f32], y);
+    });
 }
 
 /// The gradient of [`log_softmax`] from its output: `dx = dy - exp(y)·Σ_k dy[i,k]`
@@ -29,24 +35,15 @@ pub fn log_softmax_dx(rows: usize, cols: usize, y: &[f32], dy: &[f32], dx: &mut 
     let level = level();
     each_row(dx, cols, |i, dx| {
         let (y, dy) = (&y[i * cols..][..cols], &dy[i * cols..][..cols]);
-        let total = sum_of(level, dy, dy, |dy, _| dy as f64) as f32;
+        let total = row_sum(level, dy, dy, |dy, _| dy as f64) as f32;
         log_softmax_dx_row(level, y, dy, total, dx);
     });
 }
 
 per_level! {
-    fn log_softmax_row[](x: &[f32], y: &mut [f32]) {
-        let max = x.iter().fold(f32::NEG_INFINITY, |max, &x| if x > max { x } else { max });
+    fn subtract[](x: &[f32], by: [f32; 2], y: &mut [f32]) {
         for (y, &x) in y.iter_mut().zip(x) {
-            *y = x - max;
-        }
-        let mut total = 0f64;
-        for &y in y.iter() {
-            total += exp(y) as f64;
-        }
-        let log = total.ln() as f32;
-        for y in y {
-            *y -= log;
+            *y = (x - by[0]) - by[1];
         }
     }
     fn log_softmax_dx_row[](y: &[f32], dy: &[f32], total: f32, dx: &mut [f32]) {
