@@ -3,8 +3,7 @@
 //! [`ConvGeom`] states the formula. Two ways lead to it: [`depthwise`] where each channel is a
 //! group of its own, and [`im2col`] everywhere else.
 
-mod copy;
-mod depthwise;
+pub(crate) mod depthwise;
 mod direct;
 mod gather;
 mod im2col;
