@@ -296,20 +296,6 @@ impl PoolGeom {
     pub const fn y_len(&self) -> usize {
         self.n * self.c * self.oh * self.ow
     }
-
-    /// The outputs of a row whose windows have column `v` inside the image.
-    ///
-    /// For those `j`, the pixel is `j·stride + v - pad`.
-    pub fn inside_x(&self, v: usize) -> Range<usize> {
-        inside(self.w, self.ow, v, self.how())
-    }
-    /// The same along the height.
-    pub fn inside_y(&self, u: usize) -> Range<usize> {
-        inside(self.h, self.oh, u, self.how())
-    }
-    const fn how(&self) -> Conv {
-        Conv { stride: self.stride, pad: self.pad, dilation: 1, groups: 1 }
-    }
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ pub mod softmax;
 
 mod channels;
 mod geom;
+mod planes;
 mod transpose;
 
 pub use geom::{Conv, ConvGeom, PoolGeom, ShapeError};

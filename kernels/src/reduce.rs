@@ -30,7 +30,7 @@ per_level! {
 /// The larger of two, a NaN before all.
 #[inline(always)]
 fn larger(a: f32, b: f32) -> f32 {
-    if b > a || b.is_nan() { b } else { a }
+    if (b > a) | b.is_nan() { b } else { a }
 }
 
 /// `Σ_i x[i]`

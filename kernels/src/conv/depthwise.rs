@@ -1,17 +1,12 @@
 //! Convolution where each channel has filters of its own and sees no other channel.
 //!
-//! Nothing is shared between channels, so it goes plane by plane. A plane is copied with its padding
-//! into a slab, where the pixels that one tap shows to all outputs are contiguous; so the outputs of
-//! a whole plane are one line, rows end to end, to which each tap adds a piece of the slab times a
-//! number. The ends of the line's rows, where taps see beyond the row, are dropped in the end.
+//! Nothing is shared between channels, so it goes plane by plane, and all outputs of a plane are one
+//! line, to which each tap adds a piece of a [`Slab`] times a number.
 
-use super::copy::{Grid, copy};
 use crate::geom::ConvGeom;
-use crate::par::{GRAIN, chunks, scratch};
-use crate::simd::{Level, level, mul_add, per_level};
-
-/// Pixels of a line that are computed together.
-const STRIP: usize = 32;
+use crate::par::{chunks, scratch};
+use crate::planes::{Grid, STRIP, Slab, copy, each_plane};
+use crate::simd::{level, mul_add, per_level};
 
 /// Whether these kernels know the geometry.
 pub(super) fn suits(g: &ConvGeom) -> bool {
@@ -24,12 +19,15 @@ struct Term {
     place: usize,
 }
 
-pub(super) fn forward(g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32]) {
-    let (level, slabs) = (level(), Slab::of_x(g));
+pub(crate) fn forward(g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32]) {
+    let (level, slabs) = (level(), slab_of_x(g));
     let (hw, ohw, taps) = (g.h * g.w, g.oh * g.ow, g.taps());
-    let terms = slabs.taps(g).enumerate().map(|(tap, place)| Term { tap, place });
+    let terms = slabs
+        .taps([g.kh, g.kw], g.how.dilation)
+        .enumerate()
+        .map(|(tap, place)| Term { tap, place });
     let terms: Vec<_> = terms.collect();
-    each_plane(y, ohw, slabs.len, slabs.line(g.oh, g.ow), |at, y, slab, line| {
+    each_plane(y, ohw, [slabs.len, slabs.line(g.oh, g.ow)], 0.0, |at, y, slab, line| {
         // An output plane counts over images and outputs; its input plane over images and channels.
         slabs.fill(level, &x[at / g.group_o() * hw..][..hw], slab);
         correlate(level, slab, &w[at % g.o * taps..][..taps], &terms, line);
@@ -37,12 +35,12 @@ pub(super) fn forward(g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32]) {
     });
 }
 
-pub(super) fn dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
-    let (level, slabs, phases) = (level(), Slab::of_dy(g), Phase::all(g));
+pub(crate) fn dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
+    let (level, slabs, phases) = (level(), slab_of_dy(g), Phase::all(g));
     let (hw, ohw, taps, filters) = (g.h * g.w, g.oh * g.ow, g.taps(), g.group_o());
     let (line, to) =
         (slabs.line(g.h, g.w), Grid { stride: g.how.stride * g.w, step: g.how.stride });
-    each_plane(dx, hw, filters * slabs.len, line, |at, dx, slab, line| {
+    each_plane(dx, hw, [filters * slabs.len, line], 0.0, |at, dx, slab, line| {
         for (filter, slab) in slab.chunks_exact_mut(slabs.len).enumerate() {
             slabs.fill(level, &dy[(at * filters + filter) * ohw..][..ohw], slab);
         }
@@ -53,6 +51,21 @@ pub(super) fn dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
             copy(level, phase.size, line, slabs.grid(), &mut dx[phase.first..], to);
         }
     });
+}
+
+/// Planes of `x`, for the taps at the multiples of the stride.
+fn slab_of_x(g: &ConvGeom) -> Slab {
+    Slab::padded([g.h, g.w], g.how.pad, g.how.stride)
+}
+
+/// Planes of `dy`, with as much padding as the pixels of `x` may look for.
+fn slab_of_dy(g: &ConvGeom) -> Slab {
+    let (s, d, pad) = (g.how.stride, g.how.dilation, g.how.pad);
+    let before = |k: usize| ((k - 1) * d / s).saturating_sub(pad / s);
+    let after = |size: usize, out: usize| out.max((size - 1 + pad) / s + 1);
+    let (top, left) = (before(g.kh), before(g.kw));
+    let (rows, pitch) = (top + after(g.h, g.oh), left + after(g.w, g.ow));
+    Slab { h: g.oh, w: g.ow, top, left, split: 1, rows, pitch, len: rows * pitch + STRIP }
 }
 
 /// Pixels of `x` that are reached by the same taps: every stride-th in both axes.
@@ -69,7 +82,7 @@ struct Phase {
 impl Phase {
     fn all(g: &ConvGeom) -> Vec<Phase> {
         let (s, d, pad) = (g.how.stride, g.how.dilation, g.how.pad);
-        let slabs = Slab::of_dy(g);
+        let slabs = slab_of_dy(g);
         let starts = |size: usize| 0..s.min(size);
         let mut phases = Vec::new();
         for p in starts(g.h) {
@@ -95,9 +108,9 @@ impl Phase {
 }
 
 pub(super) fn dw(g: &ConvGeom, x: &[f32], dy: &[f32], dw: &mut [f32]) {
-    let (level, slabs) = (level(), Slab::of_x(g));
+    let (level, slabs) = (level(), slab_of_x(g));
     let (hw, ohw, taps) = (g.h * g.w, g.oh * g.ow, g.taps());
-    let places: Vec<usize> = slabs.taps(g).collect();
+    let places: Vec<usize> = slabs.taps([g.kh, g.kw], g.how.dilation).collect();
     chunks(dw, taps, |o, dw| {
         scratch(slabs.len + slabs.line(g.oh, g.ow), |buffer| {
             buffer.fill(0.0);
@@ -113,105 +126,6 @@ pub(super) fn dw(g: &ConvGeom, x: &[f32], dy: &[f32], dw: &mut [f32]) {
             dw.iter_mut().zip(sums).for_each(|(dw, sum)| *dw = sum as f32);
         });
     });
-}
-
-/// `f(plane, out[plane], slab, line)` for each plane of `out`, with a slab that was all zeros before
-/// the first of several planes, and a line of anything.
-fn each_plane(
-    out: &mut [f32],
-    size: usize,
-    slab: usize,
-    line: usize,
-    f: impl Fn(usize, &mut [f32], &mut [f32], &mut [f32]) + Sync,
-) {
-    let planes = (GRAIN / size).max(1);
-    chunks(out, planes * size, |at, out| {
-        scratch(slab + line, |buffer| {
-            let (slab, line) = buffer.split_at_mut(slab);
-            slab.fill(0.0);
-            for (i, out) in out.chunks_exact_mut(size).enumerate() {
-                f(at * planes + i, out, slab, line);
-            }
-        });
-    });
-}
-
-/// How a plane lies in its slab: with padding, and cut into `split` by `split` smaller planes, each
-/// of every `split`-th row and column.
-struct Slab {
-    h: usize,
-    w: usize,
-    /// Padding above and to the left.
-    top: usize,
-    left: usize,
-    split: usize,
-    /// Rows of a smaller plane, and elements of each.
-    rows: usize,
-    pitch: usize,
-    /// Elements of the slab, with a strip to spare at its end.
-    len: usize,
-}
-
-impl Slab {
-    /// Planes of `x`, for the taps at the multiples of a stride.
-    fn of_x(g: &ConvGeom) -> Slab {
-        let (pad, split) = (g.how.pad, g.how.stride);
-        let (rows, pitch) = ((g.h + 2 * pad).div_ceil(split), (g.w + 2 * pad).div_ceil(split));
-        let len = split * split * rows * pitch + STRIP;
-        Slab { h: g.h, w: g.w, top: pad, left: pad, split, rows, pitch, len }
-    }
-
-    /// Planes of `dy`, with as much padding as the pixels of `x` may look for.
-    fn of_dy(g: &ConvGeom) -> Slab {
-        let (s, d, pad) = (g.how.stride, g.how.dilation, g.how.pad);
-        let before = |k: usize| ((k - 1) * d / s).saturating_sub(pad / s);
-        let after = |size: usize, out: usize| out.max((size - 1 + pad) / s + 1);
-        let (top, left) = (before(g.kh), before(g.kw));
-        let (rows, pitch) = (top + after(g.h, g.oh), left + after(g.w, g.ow));
-        Slab { h: g.oh, w: g.ow, top, left, split: 1, rows, pitch, len: rows * pitch + STRIP }
-    }
-
-    /// Where the taps of the filter find what they show to the first output.
-    fn taps(&self, g: &ConvGeom) -> impl Iterator<Item = usize> {
-        let (d, s) = (g.how.dilation, self.split);
-        (0..g.kh * g.kw).map(move |tap| {
-            let (p, q) = (tap / g.kw * d, tap % g.kw * d);
-            ((p % s * s + q % s) * self.rows + p / s) * self.pitch + q / s
-        })
-    }
-
-    /// Elements of a line that holds `rows` by `cols` outputs.
-    fn line(&self, rows: usize, cols: usize) -> usize {
-        ((rows - 1) * self.pitch + cols).next_multiple_of(STRIP)
-    }
-
-    /// How outputs lie in a line.
-    fn grid(&self) -> Grid {
-        Grid { stride: self.pitch, step: 1 }
-    }
-
-    /// Copies a plane into a slab that was all zeros before its first plane.
-    fn fill(&self, level: Level, plane: &[f32], slab: &mut [f32]) {
-        let s = self.split;
-        // Of the padded rows (or columns) a, a + s, …: how many are padding, the first that is
-        // not, and how many there are from it on.
-        let part = |a: usize, before: usize, size: usize| {
-            let padding = before.saturating_sub(a).div_ceil(s);
-            let first = a + padding * s - before;
-            (padding, first, size.saturating_sub(first).div_ceil(s))
-        };
-        for a in 0..s {
-            for b in 0..s {
-                let ((top, p, rows), (left, q, cols)) =
-                    (part(a, self.top, self.h), part(b, self.left, self.w));
-                if rows > 0 && cols > 0 {
-                    let slab = &mut slab[((a * s + b) * self.rows + top) * self.pitch + left..];
-                    let from = Grid { stride: s * self.w, step: s };
-                    copy(level, [rows, cols], &plane[p * self.w + q..], from, slab, self.grid());
-                }
-            }
-        }
-    }
 }
 
 per_level! {

@@ -3,8 +3,7 @@
 //! [`ConvGeom`] states the formula. Three ways lead to it: one for depthwise convolutions, a
 //! direct one, and the product of matrices where that wins.
 
-mod copy;
-mod depthwise;
+pub(crate) mod depthwise;
 mod direct;
 mod gather;
 mod im2col;

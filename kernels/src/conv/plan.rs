@@ -5,9 +5,9 @@
 //! padding, is copied into a slab that fits the second cache; from there on padding is no concern.
 //! A slab is channels by images by rows by columns.
 
-use super::copy::{Grid, copy};
 use super::gather::{Row, Steps, index};
 use crate::geom::ConvGeom;
+use crate::planes::{Grid, copy};
 use crate::simd::Level;
 use std::ops::Range;
 

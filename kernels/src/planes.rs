@@ -1,0 +1,166 @@
+//! Single planes of images, laid out so that a tap of a window shows all outputs a contiguous piece.
+//!
+//! A plane is copied with its padding into a slab. The outputs of a whole plane are then one line, rows
+//! end to end, and what a tap shows to them is a piece of the slab as long as the line. The ends of
+//! the line's rows, where taps see beyond the row, mean nothing and are left out when it is copied.
+
+use crate::par::{GRAIN, chunks, scratch};
+use crate::simd::{Level, per_level};
+
+/// Pixels of a line that are computed together; lines are whole strips.
+pub(crate) const STRIP: usize = 32;
+
+/// How a plane lies in its slab: with padding, and cut into `split` by `split` smaller planes, each
+/// of every `split`-th row and column.
+pub(crate) struct Slab {
+    pub h: usize,
+    pub w: usize,
+    /// Padding above and to the left.
+    pub top: usize,
+    pub left: usize,
+    pub split: usize,
+    /// Rows of a smaller plane, and elements of each.
+    pub rows: usize,
+    pub pitch: usize,
+    /// Elements of the slab, with a strip to spare at its end.
+    pub len: usize,
+}
+
+impl Slab {
+    /// Planes of `h` by `w` with `pad` pixels on each side, for taps at the multiples of `split`.
+    pub fn padded([h, w]: [usize; 2], pad: usize, split: usize) -> Slab {
+        let (rows, pitch) = ((h + 2 * pad).div_ceil(split), (w + 2 * pad).div_ceil(split));
+        let len = split * split * rows * pitch + STRIP;
+        Slab { h, w, top: pad, left: pad, split, rows, pitch, len }
+    }
+
+    /// Where the taps of the filter find what they show to the first output.
+    pub fn taps(&self, [kh, kw]: [usize; 2], dilation: usize) -> impl Iterator<Item = usize> {
+        let (d, s) = (dilation, self.split);
+        (0..kh * kw).map(move |tap| {
+            let (p, q) = (tap / kw * d, tap % kw * d);
+            ((p % s * s + q % s) * self.rows + p / s) * self.pitch + q / s
+        })
+    }
+
+    /// Elements of a line that holds `rows` by `cols` outputs.
+    pub fn line(&self, rows: usize, cols: usize) -> usize {
+        ((rows - 1) * self.pitch + cols).next_multiple_of(STRIP)
+    }
+
+    /// How outputs lie in a line.
+    pub fn grid(&self) -> Grid {
+        Grid { stride: self.pitch, step: 1 }
+    }
+
+    /// Copies a plane into a slab that was all zeros before its first plane.
+    pub fn fill(&self, level: Level, plane: &[f32], slab: &mut [f32]) {
+        let s = self.split;
+        // Of the padded rows (or columns) a, a + s, …: how many are padding, the first that is
+        // not, and how many there are from it on.
+        let part = |a: usize, before: usize, size: usize| {
+            let padding = before.saturating_sub(a).div_ceil(s);
+            let first = a + padding * s - before;
+            (padding, first, size.saturating_sub(first).div_ceil(s))
+        };
+        for a in 0..s {
+            for b in 0..s {
+                let ((top, p, rows), (left, q, cols)) =
+                    (part(a, self.top, self.h), part(b, self.left, self.w));
+                if rows > 0 && cols > 0 {
+                    let slab = &mut slab[((a * s + b) * self.rows + top) * self.pitch + left..];
+                    let from = Grid { stride: s * self.w, step: s };
+                    copy(level, [rows, cols], &plane[p * self.w + q..], from, slab, self.grid());
+                }
+            }
+        }
+    }
+}
+
+/// `f(plane, out[plane], slab, line)` for each plane of `out`, with a slab that was all `padding`
+/// before the first of several planes, and a line of anything.
+pub(crate) fn each_plane(
+    out: &mut [f32],
+    size: usize,
+    [slab, line]: [usize; 2],
+    padding: f32,
+    f: impl Fn(usize, &mut [f32], &mut [f32], &mut [f32]) + Sync,
+) {
+    let planes = (GRAIN / size).max(1);
+    chunks(out, planes * size, |at, out| {
+        scratch(slab + line, |buffer| {
+            let (slab, line) = buffer.split_at_mut(slab);
+            slab.fill(padding);
+            for (i, out) in out.chunks_exact_mut(size).enumerate() {
+                f(at * planes + i, out, slab, line);
+            }
+        });
+    });
+}
+
+/// Where the pixels of an image lie: row after row, column after column.
+#[derive(Clone, Copy)]
+pub(crate) struct Grid {
+    /// Elements between two rows.
+    pub stride: usize,
+    /// Elements between two columns.
+    pub step: usize,
+}
+
+per_level! {
+    /// Copies `rows` by `cols` pixels of `x` to `y`.
+    pub(crate) fn copy[](size: [usize; 2], x: &[f32], from: Grid, y: &mut [f32], to: Grid) {
+        let [rows, cols] = size;
+        match (from.step, to.step) {
+            (1, 1) => {}
+            // With a step that it knows the compiler shuffles whole vectors.
+            (2, 1) => return apart::<2>(rows, cols, x, from, y, to),
+            _ => {
+                for i in 0..rows {
+                    let x = x[i * from.stride..].iter().step_by(from.step);
+                    let y = y[i * to.stride..].iter_mut().step_by(to.step);
+                    y.zip(x).take(cols).for_each(|(y, x)| *y = *x);
+                }
+                return;
+            }
+        }
+        // In strips of fixed widths, since a call to copy a short row takes longer than the row.
+        let mut j = 0;
+        while j < cols {
+            let (x, y) = (&x[j..], &mut y[j..]);
+            j += match cols - j {
+                32.. => strip::<32>(rows, x, from, y, to),
+                16.. => strip::<16>(rows, x, from, y, to),
+                8.. => strip::<8>(rows, x, from, y, to),
+                4.. => strip::<4>(rows, x, from, y, to),
+                _ => strip::<1>(rows, x, from, y, to),
+            };
+        }
+    }
+}
+
+#[inline(always)]
+fn strip<const N: usize>(rows: usize, x: &[f32], from: Grid, y: &mut [f32], to: Grid) -> usize {
+    for i in 0..rows {
+        y[i * to.stride..][..N].copy_from_slice(&x[i * from.stride..][..N]);
+    }
+    N
+}
+
+#[inline(always)]
+fn apart<const STEP: usize>(
+    rows: usize,
+    cols: usize,
+    x: &[f32],
+    from: Grid,
+    y: &mut [f32],
+    to: Grid,
+) {
+    for i in 0..rows {
+        let x = &x[i * from.stride..][..(cols - 1) * STEP + 1];
+        let y = &mut y[i * to.stride..][..cols];
+        for j in 0..cols {
+            y[j] = x[j * STEP];
+        }
+    }
+}
