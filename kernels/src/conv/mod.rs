@@ -1,7 +1,7 @@
 //! 2-D convolution of images with filters, and its two gradients.
 //!
-//! [`ConvGeom`] states the formula. Two ways lead to it: [`depthwise`] where each channel is a
-//! group of its own, and [`im2col`] everywhere else.
+//! [`ConvGeom`] states the formula. Three ways lead to it: `direct` for one group, `depthwise` where
+//! each channel is a group of its own, and `im2col` for everything else.
 
 pub(crate) mod depthwise;
 mod direct;
