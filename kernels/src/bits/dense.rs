@@ -2,7 +2,7 @@
 
 use super::lookup::{self, UNIT, Walk};
 use super::stage::Stage;
-use super::sums::{self, LANES, TABLES, Table};
+use super::sums::{self, LANES, Table, WORD};
 use super::words;
 use crate::par;
 use crate::simd::{self, Level, per_level};
@@ -223,7 +223,7 @@ fn times_signs(
     let columns = b.columns();
     par::chunks(c, LANES * k, |block, c| {
         let rows = c.len() / k;
-        let mut tables = [Table::ZERO; TABLES];
+        let mut tables = [Table::ZERO; WORD];
         par::scratch(k * LANES, |sums| {
             sums.fill(0.0);
             for (j, words) in columns.chunks_exact(k).enumerate() {

@@ -6,7 +6,7 @@
 
 use super::pack::{Image, Pad};
 use super::stage::Stage;
-use super::sums::{LANES, TABLES, TERMS, Table, products};
+use super::sums::{LANES, TERMS, Table, WORD, products};
 use super::words::word;
 use crate::simd::{self, Level, per_level};
 use crate::transpose::transpose;
@@ -42,7 +42,7 @@ pub(super) fn dw(g: &ConvGeom, x: &Image, pad: Pad, dy: &[f32], dw: &mut [f32]) 
         level: simd::level(),
         offsets: stage.offsets(),
         stage,
-        pass: 4 * groups.div_ceil(groups.div_ceil(TABLES)),
+        pass: 4 * groups.div_ceil(groups.div_ceil(WORD)),
         outside: if pad == Pad::Zero { outside(g, images) } else { Vec::new() },
     };
     // Few parts if they are large, cut by channels then: as the geometry says, not the threads.
@@ -107,7 +107,7 @@ impl Plan<'_> {
         let mut edges =
             vec![0.0; if self.outside.is_empty() { 0 } else { blocks.len() * taps * LANES }];
         let mut words = vec![0; (stage.images * area).div_ceil(self.pass) * streams];
-        let mut tables = [Table::ZERO; TABLES];
+        let mut tables = [Table::ZERO; WORD];
         let mut lanes = [[0.0; LANES]; TERMS];
         par::scratch(stage.len() / 4 + 16, |scratch| {
             let staged = Stage::aligned(scratch, stage.len());

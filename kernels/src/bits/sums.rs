@@ -12,11 +12,11 @@ pub(super) const LANES: usize = 16;
 /// Half a row: the floats of one vector, and of one place in the target.
 pub(super) const HALF: usize = LANES / 2;
 
-/// Tables that the first cache holds beside all else: 16 KiB.
-pub(super) const TABLES: usize = 16;
+/// Tables that the nibbles of a word choose from: 16 KiB, which the first cache holds beside all else.
+pub(super) const WORD: usize = 16;
 
-/// Terms that as many tables hold, and signs in a word.
-pub(super) const TERMS: usize = 4 * TABLES;
+/// Terms that so many tables hold, and signs in a word.
+pub(super) const TERMS: usize = 4 * WORD;
 
 /// For 16 lanes, the 16 sums of four numbers: bit `b` of the row set means that number `b` is added,
 /// clear that it is subtracted.
@@ -27,6 +27,20 @@ pub(super) struct Table([[f32; LANES]; 16]);
 impl Table {
     pub const ZERO: Table = Table([[0.0; LANES]; 16]);
 
+    /// Floats of scratch that hold `n` tables wherever it begins.
+    pub fn floats(n: usize) -> usize {
+        (n + 1) * size_of::<Table>() / size_of::<f32>()
+    }
+
+    /// `n` tables, and what is left of a scratch that has [`Self::floats`] for them.
+    pub fn split(scratch: &mut [f32], n: usize) -> (&mut [Table], &mut [f32]) {
+        let (tables, rest) = scratch.split_at_mut(Self::floats(n));
+        // SAFETY: a table is nothing but floats, and any floats make one.
+        let (_, tables, _) = unsafe { tables.align_to_mut() };
+        (&mut tables[..n], rest)
+    }
+
+    /// The sums of four numbers for each lane.
     #[inline(always)]
     pub fn fill(&mut self, x: &[[f32; LANES]; 4]) {
         for lane in 0..LANES {
@@ -169,12 +183,12 @@ unsafe fn some_avx2<const N: usize>(
 }
 
 per_level! {
-    /// `sums[j][lane] += Σ_i lanes[i][lane]·(sign i of words[j])`, for at most [`TERMS`] terms, a multiple of
-    /// four.
+    /// `sums[j][lane] += Σ_i lanes[i][lane]·(sign i of words[j])`, for at most [`TERMS`] terms, a
+    /// multiple of four.
     pub(super) fn products[](
         lanes: &[[f32; LANES]],
         words: &[u64],
-        tables: &mut [Table; TABLES],
+        tables: &mut [Table; WORD],
         sums: &mut [f32],
     ) {
         let fours = lanes.as_chunks::<4>().0;
