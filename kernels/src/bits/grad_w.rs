@@ -27,7 +27,7 @@ struct Plan<'a> {
 
 /// Whether tables are used often enough to pay for making them, and lanes are not mostly idle.
 pub(super) fn suits(g: &ConvGeom) -> bool {
-    g.taps() >= 12 && g.group_o() >= 4
+    g.taps() >= 32 && g.group_o() >= 4
 }
 
 /// As [`super::conv2d_dw`], for a geometry that [`suits`].
