@@ -16,7 +16,7 @@ use std::ops::Range;
 
 /// Whether tables are used often enough to pay for making them, and lanes are not mostly idle.
 pub(super) fn suits(g: &ConvGeom) -> bool {
-    g.taps() >= 32 && g.group_o() >= 4
+    g.group_c() >= 4 && g.taps() >= 12 && g.group_o() >= 4
 }
 
 /// The geometry's part in the work, shared by all who do it.

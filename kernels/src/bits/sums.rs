@@ -199,3 +199,38 @@ per_level! {
         add::<FUSED>(tables, words, &[[0, 0]], fours.len(), words.len(), sums, target);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_are_signed_sums() {
+        let lane = |i: usize, lane: usize| (i * LANES + lane) as f32 * 0.25 - 40.0;
+        for (terms, streams) in [(4, 1), (12, 7), (64, 24)] {
+            let lanes: Vec<_> = (0..terms).map(|i| std::array::from_fn(|l| lane(i, l))).collect();
+            let word = |j: usize| (j as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let words: Vec<_> = (0..streams).map(word).collect();
+            for &level in crate::simd::available() {
+                let mut sums = vec![0.5; streams * LANES];
+                products(level, &lanes, &words, &mut [Table::ZERO; WORD], &mut sums);
+                for (at, &got) in sums.iter().enumerate() {
+                    let (j, l) = (at / LANES, at % LANES);
+                    let sign = |i: usize| if word(j) >> i & 1 == 1 { 1.0 } else { -1.0 };
+                    let want = 0.5 + (0..terms).map(|i| sign(i) * lane(i, l)).sum::<f32>();
+                    assert_eq!(got, want, "{level:?}: stream {j}, lane {l} of {terms} terms");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tables_begin_with_a_cache_line() {
+        let mut scratch = vec![0.0; Table::floats(3) + 7];
+        for skip in 0..4 {
+            let (tables, rest) = Table::split(&mut scratch[skip..], 3);
+            assert_eq!((tables.len(), tables.as_ptr().align_offset(64)), (3, 0));
+            assert_eq!(rest.len(), 7 - skip);
+        }
+    }
+}
