@@ -20,13 +20,15 @@ use std::ops::Range;
 /// ```
 ///
 /// # Panics
-/// If `x` or `w` was packed for another geometry, or `y` has another length.
+/// If `x` or `w` was packed for another geometry, `y` has another length, or a sum has 2^24 terms or
+/// more, which `f32` does not count.
 #[track_caller]
 pub fn conv2d(g: &ConvGeom, x: &Image, w: &Filters, pad: Pad, y: &mut [f32]) {
     const OP: &str = "bits::conv2d";
     x.check(OP, g);
     w.check(OP, g);
     assert_eq!(y.len(), g.y_len(), "{OP}: y of {:?}", g.y());
+    assert!(g.taps() < 1 << 24, "{OP}: sums of {} terms are not exact", g.taps());
     let (level, area) = (simd::level(), g.oh * g.ow);
     let stage = Stage::new(g, pad, together(g), lookup::UNIT);
     let offsets = stage.offsets();

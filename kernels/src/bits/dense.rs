@@ -1,8 +1,8 @@
 //! Products of +-1 matrices, and their gradients.
 
-use super::lookup::{self, UNIT, Walk};
+use super::lookup::{self, Walk};
 use super::stage::Stage;
-use super::sums::{self, LANES, TABLES, Table};
+use super::sums::{self, LANES, Table, WORD};
 use super::words;
 use crate::par;
 use crate::simd::{self, Level, per_level};
@@ -104,13 +104,14 @@ const MANY: usize = 24;
 /// `y[i,j] = Σ_k x[i,k]·w[j,k]` over +-1 matrices, exactly; `x` is `m` by `k`, `w` `n` by `k`, `y` `m` by `n`.
 ///
 /// # Panics
-/// If a size differs from these.
+/// If a size differs from these, or `k` is 2^24 or more, to which `f32` does not count.
 #[track_caller]
 pub fn dense(m: usize, k: usize, n: usize, x: &Rows, w: &Rows, y: &mut [f32]) {
     const OP: &str = "bits::dense";
     x.check(OP, "x", m, k);
     w.check(OP, "w", n, k);
     assert_eq!(y.len(), m * n, "{OP}: y of {m} by {n}");
+    assert!(k < 1 << 24, "{OP}: sums of {k} terms are not exact");
     let level = simd::level();
     if m >= MANY && n >= MANY {
         return by_lookup(level, x, w, y);
@@ -126,7 +127,7 @@ pub fn dense(m: usize, k: usize, n: usize, x: &Rows, w: &Rows, y: &mut [f32]) {
 fn by_lookup(level: Level, x: &Rows, w: &Rows, y: &mut [f32]) {
     let (k, n) = (x.cols, w.rows);
     let (width, quads) = (k.div_ceil(64), k.div_ceil(4));
-    let plane = n.next_multiple_of(2 * UNIT);
+    let plane = lookup::apart(n);
     let offsets: Vec<_> = (0..quads)
         .map(|q| u32::try_from(q * plane).expect("a matrix of less than 16 GiB as floats"))
         .collect();
@@ -223,7 +224,7 @@ fn times_signs(
     let columns = b.columns();
     par::chunks(c, LANES * k, |block, c| {
         let rows = c.len() / k;
-        let mut tables = [Table::ZERO; TABLES];
+        let mut tables = [Table::ZERO; WORD];
         par::scratch(k * LANES, |sums| {
             sums.fill(0.0);
             for (j, words) in columns.chunks_exact(k).enumerate() {

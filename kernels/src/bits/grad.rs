@@ -5,7 +5,7 @@
 use super::{Filters, Image, Pad, grad_w, grad_x};
 use crate::elementwise::add_assign;
 use crate::geom::{Conv, ConvGeom};
-use crate::{conv, par};
+use crate::{conv, par, simd};
 
 /// The gradient to the +-1 image: `dx[n,c,·] = Σ dy[n,o,i,j] · w[o,c,u,v]` over the outputs and taps
 /// that met that pixel. What pads the image has none.
@@ -44,6 +44,7 @@ pub fn conv2d_dw(g: &ConvGeom, x: &Image, pad: Pad, dy: &[f32], dw: &mut [f32]) 
     let p = g.how.pad;
     let [n, c, h, w] = [g.n, g.c, g.h + 2 * p, g.w + 2 * p];
     let some = ((1 << 22) / (c * h * w)).clamp(1, n);
+    let level = simd::level();
     let mut image = vec![0.0; some * c * h * w];
     let mut part = vec![0.0; if some < n { dw.len() } else { 0 }];
     for (i, dy) in dy.chunks(some * g.o * g.oh * g.ow).enumerate() {
@@ -53,7 +54,7 @@ pub fn conv2d_dw(g: &ConvGeom, x: &Image, pad: Pad, dy: &[f32], dw: &mut [f32]) 
         let image = &mut image[..padded.x_len()];
         par::chunks(image, h * w, |plane, to| {
             to.fill(pad.value());
-            x.expand(i * some * c + plane, &mut to[(p * w + p).min(h * w - 1)..], w);
+            x.expand(level, i * some * c + plane, &mut to[(p * w + p).min(h * w - 1)..], w);
         });
         if i == 0 {
             conv::conv2d_dw(&padded, image, dy, dw);

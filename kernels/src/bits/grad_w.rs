@@ -6,11 +6,18 @@
 
 use super::pack::{Image, Pad};
 use super::stage::Stage;
-use super::sums::{LANES, TABLES, TERMS, Table, products};
+use super::sums::{LANES, TERMS, Table, WORD, products};
 use super::words::word;
+use crate::elementwise::add_assign;
 use crate::simd::{self, Level, per_level};
 use crate::transpose::transpose;
 use crate::{ConvGeom, par};
+use std::ops::Range;
+
+/// Whether tables are used often enough to pay for making them, and lanes are not mostly idle.
+pub(super) fn suits(g: &ConvGeom) -> bool {
+    g.group_c() >= 4 && g.taps() >= 12 && g.group_o() >= 4
+}
 
 /// The geometry's part in the work, shared by all who do it.
 struct Plan<'a> {
@@ -25,179 +32,149 @@ struct Plan<'a> {
     outside: Vec<(usize, usize)>,
 }
 
-/// Whether tables are used often enough to pay for making them, and lanes are not mostly idle.
-pub(super) fn suits(g: &ConvGeom) -> bool {
-    g.taps() >= 12 && g.group_o() >= 4
-}
-
 /// As [`super::conv2d_dw`], for a geometry that [`suits`].
 pub(super) fn dw(g: &ConvGeom, x: &Image, pad: Pad, dy: &[f32], dw: &mut [f32]) {
-    let area = g.oh * g.ow;
-    let images = TERMS.div_ceil(area).min(g.n);
-    let as_bits = if pad == Pad::Plus { Pad::Plus } else { Pad::Minus };
-    let stage = Stage::new(g, as_bits, images, 4);
-    let groups = (images * area).div_ceil(4);
-    let plan = Plan {
-        g,
-        level: simd::level(),
-        offsets: stage.offsets(),
-        stage,
-        pass: 4 * groups.div_ceil(groups.div_ceil(TABLES)),
-        outside: if pad == Pad::Zero { outside(g, images) } else { Vec::new() },
-    };
-    // Few parts if they are large, cut by channels then: as the geometry says, not the threads.
-    let blocks = g.how.groups * g.group_o().div_ceil(LANES);
-    let part = g.taps() * LANES;
-    let cuts = ((1 << 22) / (part * blocks)).clamp(1, 8).min(g.n);
-    let cut = g.n.div_ceil(cuts);
-    let cuts = g.n.div_ceil(cut);
-    let range = blocks.div_ceil((8 / cuts).max(1));
-    let ranges = blocks.div_ceil(range);
-    let mut parts = par::map(cuts * ranges, |i| {
-        let first = i % ranges * range;
-        let images = i / ranges * cut..g.n.min((i / ranges + 1) * cut);
-        plan.part(x, dy, images, first..blocks.min(first + range))
+    let plan = Plan::new(g, pad);
+    let (streams, per_group) = (g.taps(), g.group_o().div_ceil(LANES));
+    let blocks = g.how.groups * per_group;
+    // Parts to compute at once: eight at most, cut by images, by blocks of output channels where
+    // filters are large; as the geometry says, whatever the threads.
+    let by_images = ((1 << 22) / (blocks * streams * LANES)).clamp(1, 8).min(g.n);
+    let images = g.n.div_ceil(by_images);
+    let by_images = g.n.div_ceil(images);
+    let some = blocks.div_ceil((8 / by_images).max(1));
+    let by_blocks = blocks.div_ceil(some);
+    let mut parts = par::map(by_images * by_blocks, |i| {
+        let (first, n) = (i % by_blocks * some, i / by_blocks * images);
+        plan.part(x, dy, n..g.n.min(n + images), first..blocks.min(first + some))
     });
-    let (sums, rest) = parts.split_at_mut(ranges);
-    for rest in rest.chunks(ranges) {
-        for (sum, part) in sums.iter_mut().zip(rest) {
-            crate::elementwise::add_assign(sum, part);
+    let (sums, rest) = parts.split_at_mut(by_blocks);
+    for parts in rest.chunks(by_blocks) {
+        sums.iter_mut().zip(parts).for_each(|(sum, part)| add_assign(sum, part));
+    }
+    for block in 0..blocks {
+        let (o, rows) = plan.channels(block);
+        let sums = &sums[block / some][block % some * streams * LANES..];
+        transpose(plan.level, [streams, rows], sums, LANES, &mut dw[o * streams..], streams);
+    }
+}
+
+impl<'a> Plan<'a> {
+    fn new(g: &'a ConvGeom, pad: Pad) -> Self {
+        let images = TERMS.div_ceil(g.oh * g.ow).min(g.n);
+        let pad_bit = if pad == Pad::Plus { Pad::Plus } else { Pad::Minus };
+        let stage = Stage::new(g, pad_bit, images, 4);
+        // Passes of equal size.
+        let tables = (images * g.oh * g.ow).div_ceil(4);
+        let pass = 4 * tables.div_ceil(tables.div_ceil(WORD));
+        let outside = if pad == Pad::Zero { outside(g, images) } else { Vec::new() };
+        Plan { g, level: simd::level(), offsets: stage.offsets(), stage, pass, outside }
+    }
+
+    /// The first output channel of a block, over all groups, and how many it has.
+    fn channels(&self, block: usize) -> (usize, usize) {
+        let (per_group, all) = (self.g.group_o().div_ceil(LANES), self.g.group_o());
+        let o = block % per_group * LANES;
+        (block / per_group * all + o, LANES.min(all - o))
+    }
+
+    /// The sums over some images for some blocks of output channels: `[blocks][C/groups][KH][KW][LANES]`.
+    fn part(&self, x: &Image, dy: &[f32], images: Range<usize>, blocks: Range<usize>) -> Vec<f32> {
+        let (g, stage) = (self.g, &self.stage);
+        let (area, taps, streams) = (g.oh * g.ow, g.kh * g.kw, g.taps());
+        let per_group = g.group_o().div_ceil(LANES);
+        let mut sums = vec![0.0; blocks.len() * streams * LANES];
+        let mut edges = vec![0.0; blocks.len() * taps * LANES];
+        let mut words = vec![0; (stage.images * area).div_ceil(self.pass) * streams];
+        let mut tables = [Table::ZERO; WORD];
+        par::scratch(stage.len() / 4 + 16, |scratch| {
+            let staged = Stage::aligned(scratch, stage.len());
+            for n in images.clone().step_by(stage.images) {
+                let some = stage.images.min(images.end - n);
+                let dy = &dy[n * g.o * area..];
+                for group in blocks.start / per_group..blocks.end.div_ceil(per_group) {
+                    for b in 0..some {
+                        stage.fill(self.level, b, x.planes(n + b, group), staged);
+                    }
+                    read(self.level, self, staged, some * area, &mut words);
+                    let mine = blocks.start.max(group * per_group)
+                        ..blocks.end.min((group + 1) * per_group);
+                    for block in mine {
+                        let i = block - blocks.start;
+                        let sums = &mut sums[i * streams * LANES..][..streams * LANES];
+                        let edges = &mut edges[i * taps * LANES..][..taps * LANES];
+                        self.block(block, dy, some * area, &words, &mut tables, sums, edges);
+                    }
+                }
+            }
+        });
+        // What met the padding was subtracted as if it had met -1.
+        for (sums, edges) in sums.chunks_mut(streams * LANES).zip(edges.chunks(taps * LANES)) {
+            sums.chunks_mut(taps * LANES).for_each(|sums| add(sums, edges));
+        }
+        sums
+    }
+
+    /// Adds some images' sums for a block of output channels, and apart those of `dy` that met padding.
+    fn block(
+        &self,
+        block: usize,
+        dy: &[f32],
+        pixels: usize,
+        words: &[u64],
+        tables: &mut [Table; WORD],
+        sums: &mut [f32],
+        edges: &mut [f32],
+    ) {
+        let area = self.g.oh * self.g.ow;
+        let (o, rows) = self.channels(block);
+        let mut lanes = [[0.0; LANES]; TERMS];
+        let passes = (0..pixels).step_by(self.pass);
+        for (words, first) in words.chunks(self.g.taps()).zip(passes) {
+            let end = pixels.min(first + self.pass);
+            let whole = (end - first).next_multiple_of(4);
+            if rows < LANES || end - first < whole {
+                lanes.as_flattened_mut().fill(0.0);
+            }
+            let mut pixel = first;
+            while pixel < end {
+                let (image, at) = (pixel / area, pixel % area);
+                let some = (area - at).min(end - pixel);
+                let dy = &dy[(image * self.g.o + o) * area + at..];
+                let lanes = lanes[pixel - first..].as_flattened_mut();
+                transpose(self.level, [rows, some], dy, area, lanes, LANES);
+                pixel += some;
+            }
+            products(self.level, &lanes[..whole], words, tables, sums);
+            let outside = &self.outside[self.outside.partition_point(|o| o.0 < first)..];
+            for &(pixel, tap) in outside.iter().take_while(|o| o.0 < end) {
+                add(&mut edges[tap * LANES..][..LANES], &lanes[pixel - first]);
+            }
         }
     }
-    let per_group = g.group_o().div_ceil(LANES);
-    for block in 0..blocks {
-        let o = block % per_group * LANES;
-        let rows = LANES.min(g.group_o() - o);
-        let first = block / per_group * g.group_o() + o;
-        let sum = &sums[block / range][block % range * part..][..part];
-        transpose(plan.level, [g.taps(), rows], sum, LANES, &mut dw[first * g.taps()..], g.taps());
-    }
+}
+
+/// `y += x`, for few.
+fn add(y: &mut [f32], x: &[f32]) {
+    y.iter_mut().zip(x).for_each(|(y, x)| *y += x);
 }
 
 /// The pixels and taps of `images` images where the tap is outside the image.
 fn outside(g: &ConvGeom, images: usize) -> Vec<(usize, usize)> {
+    let rows: Vec<_> = (0..g.kh).map(|u| g.inside_y(u)).collect();
+    let columns: Vec<_> = (0..g.kw).map(|v| g.inside_x(v)).collect();
     let mut outside = Vec::new();
-    for i in 0..images * g.oh {
-        for j in 0..g.ow {
-            for u in 0..g.kh {
-                for v in 0..g.kw {
-                    if !g.inside_y(u).contains(&(i % g.oh)) || !g.inside_x(v).contains(&j) {
-                        outside.push((i * g.ow + j, u * g.kw + v));
-                    }
+    for pixel in 0..images * g.oh * g.ow {
+        let (i, j) = (pixel / g.ow % g.oh, pixel % g.ow);
+        for (u, rows) in rows.iter().enumerate() {
+            for (v, columns) in columns.iter().enumerate() {
+                if !rows.contains(&i) || !columns.contains(&j) {
+                    outside.push((pixel, u * g.kw + v));
                 }
             }
         }
     }
     outside
-}
-
-impl Plan<'_> {
-    /// The sums over some images for some blocks of output channels: `[blocks][C/groups][KH][KW][LANES]`.
-    fn part(
-        &self,
-        x: &Image,
-        dy: &[f32],
-        images: std::ops::Range<usize>,
-        blocks: std::ops::Range<usize>,
-    ) -> Vec<f32> {
-        let (g, stage) = (self.g, &self.stage);
-        let (area, taps, streams) = (g.oh * g.ow, g.kh * g.kw, g.taps());
-        let per_group = g.group_o().div_ceil(LANES);
-        let mut sums = vec![0.0; blocks.len() * streams * LANES];
-        let mut edges =
-            vec![0.0; if self.outside.is_empty() { 0 } else { blocks.len() * taps * LANES }];
-        let mut words = vec![0; (stage.images * area).div_ceil(self.pass) * streams];
-        let mut tables = [Table::ZERO; TABLES];
-        let mut lanes = [[0.0; LANES]; TERMS];
-        par::scratch(stage.len() / 4 + 16, |scratch| {
-            let staged = Stage::aligned(scratch, stage.len());
-            for n in images.clone().step_by(stage.images) {
-                let some = stage.images.min(images.end - n);
-                for group in blocks.start / per_group..(blocks.end - 1) / per_group + 1 {
-                    for b in 0..some {
-                        stage.fill(self.level, b, x.planes(n + b, group), staged);
-                    }
-                    read(self.level, self, staged, some * area, &mut words);
-                    let mine = group * per_group..(group + 1) * per_group;
-                    for block in blocks.start.max(mine.start)..blocks.end.min(mine.end) {
-                        let o = block % per_group * LANES;
-                        let rows = LANES.min(g.group_o() - o);
-                        let dy = &dy[(n * g.o + group * g.group_o() + o) * area..];
-                        let at = block - blocks.start;
-                        let sums = &mut sums[at * streams * LANES..][..streams * LANES];
-                        let edges = if edges.is_empty() {
-                            &mut [][..]
-                        } else {
-                            &mut edges[at * taps * LANES..][..taps * LANES]
-                        };
-                        for (words, first) in
-                            words.chunks(streams).zip((0..some * area).step_by(self.pass))
-                        {
-                            let len = self.pass.min(some * area - first);
-                            if rows < LANES || !len.is_multiple_of(4) {
-                                lanes.as_flattened_mut().fill(0.0);
-                            }
-                            self.gather(dy, rows, first, len, &mut lanes);
-                            products(
-                                self.level,
-                                &lanes[..len.next_multiple_of(4)],
-                                words,
-                                &mut tables,
-                                sums,
-                            );
-                            let from = self.outside.partition_point(|o| o.0 < first);
-                            for &(pixel, tap) in
-                                self.outside[from..].iter().take_while(|o| o.0 < first + len)
-                            {
-                                let edge = &mut edges[tap * LANES..][..LANES];
-                                for (edge, dy) in edge.iter_mut().zip(&lanes[pixel - first]) {
-                                    *edge += dy;
-                                }
-                            }
-                        }
-                    }
-                }
-            }
-        });
-        if !edges.is_empty() {
-            for (sums, edges) in sums.chunks_mut(streams * LANES).zip(edges.chunks(taps * LANES)) {
-                for sums in sums.chunks_mut(taps * LANES) {
-                    for (sum, edge) in sums.iter_mut().zip(edges) {
-                        *sum += edge;
-                    }
-                }
-            }
-        }
-        sums
-    }
-
-    /// `lanes[pixel][channel]` for `len` pixels of `rows` channels, over images `g.o·area` apart.
-    fn gather(
-        &self,
-        dy: &[f32],
-        rows: usize,
-        first: usize,
-        len: usize,
-        lanes: &mut [[f32; LANES]; TERMS],
-    ) {
-        let area = self.g.oh * self.g.ow;
-        let lanes = lanes.as_flattened_mut();
-        let mut pixel = first;
-        while pixel < first + len {
-            let (image, at) = (pixel / area, pixel % area);
-            let some = (area - at).min(first + len - pixel);
-            let dy = &dy[image * self.g.o * area + at..];
-            transpose(
-                self.level,
-                [rows, some],
-                dy,
-                area,
-                &mut lanes[(pixel - first) * LANES..],
-                LANES,
-            );
-            pixel += some;
-        }
-    }
 }
 
 per_level! {

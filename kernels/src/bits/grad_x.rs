@@ -1,36 +1,48 @@
 //! The gradient to a +-1 image: signed sums of `dy` over four output channels, lanes of pixels.
+//!
+//! A row of `dx` gathers from the rows of `dy` that rows of the filter bring to it. Each input channel
+//! is a stream of signs along the output channels and the rows of the filter, for one column of the
+//! filter at a time, since columns move the lanes.
 
 use super::pack::Filters;
-use super::sums::{self, HALF, LANES, TABLES, Table, Target, Term};
+use super::sums::{self, HALF, LANES, Table, Target, Term, WORD};
 use crate::simd::{self, Level, per_level};
 use crate::{ConvGeom, par};
+use std::ops::Range;
 
+/// Tables used at once: more than the first cache holds, but the more, the more seldom are sums, far
+/// apart as rows of channels are, loaded and stored.
+const TABLES: usize = 3 * WORD;
+
+/// The geometry's part in the work, shared by all who do it.
 struct Plan<'a> {
     g: &'a ConvGeom,
     level: Level,
-    /// Images worked on together, so that units of a row come in pairs.
+    /// Images worked on together, so that units come in pairs: eight pixels of `dy` side by side, or
+    /// fewer at the end of a row.
     images: usize,
-    pairs: usize,
-    /// Tables of one row of `dy`: quads of output channels.
+    /// Units of one row of one image.
+    units: usize,
+    /// Quads of output channels summed up in one pass.
     quads: usize,
     /// Rows of `dy` that one row of `dx` needs at once.
     ring: usize,
-    /// Floats of a row of one phase, and what precedes the first pixel.
+    /// Pixels of `dx` that neighbours of `dy` meet lie a stride apart: those with the same remainder
+    /// make a phase of their row. Floats of a phase, and those before its first pixel.
     pitch: usize,
     margin: usize,
     /// For each row of `dx`, what it gathers.
     rows: Vec<Row>,
-    /// For each column of the filter, where its pixels go in the phases of a row.
+    /// For each column of the filter, where in the phases of a row it puts the first pixel of `dy`.
     columns: Vec<usize>,
-    /// `[groups][passes][KH][KW][C/groups]`
+    /// The signs of the filters, a nibble for a quad: `[groups][passes][KH][KW][C/groups]`.
     words: Vec<u64>,
 }
 
-/// What a row of `dx` gathers.
 struct Row {
-    /// Rows of `dy` that have to have tables.
+    /// How many rows of `dy` have tables by then.
     ready: usize,
-    /// The tables of each row of `dy` that a row of the filter brings here, and that row's words.
+    /// For each row of `dy` that a row of the filter brings here: its tables, and that row's words.
     terms: Vec<Term>,
 }
 
@@ -41,63 +53,107 @@ pub(super) fn suits(g: &ConvGeom) -> bool {
 
 /// As [`super::conv2d_dx`], for a geometry that [`suits`].
 pub(super) fn dx(g: &ConvGeom, w: &Filters, dy: &[f32], dx: &mut [f32]) {
-    let how = g.how;
-    let units = g.ow.div_ceil(HALF);
-    let ring = (g.kh - 1) * how.dilation / how.stride + 1;
-    let all = g.group_o().div_ceil(4);
-    let quads = all.div_ceil(all.div_ceil((TABLES / ring).max(1)));
-    let margin = how.pad.div_ceil(how.stride);
-    let reach = ((g.kw - 1) * how.dilation).saturating_sub(how.pad) / how.stride;
-    let row = |y: usize| {
-        // Rows i of dy with i·stride + u·dilation - pad = y.
-        let meets = |u: usize| {
-            let at = (y + how.pad).checked_sub(u * how.dilation)?;
-            let i = at / how.stride;
-            (at % how.stride == 0 && i < g.oh).then_some((i, u))
-        };
-        let rows = (0..g.kh).filter_map(meets);
-        Row {
-            ready: rows.clone().map(|(i, _)| i + 1).max().unwrap_or(0),
-            terms: rows.map(|(i, u)| [i % ring * quads, u * g.kw * g.group_c()]).collect(),
-        }
-    };
-    // Column j of dy meets column j·stride + v·dilation - pad: its phase, and its place in there.
-    let pitch = margin + units * HALF + reach;
-    let column = |v: usize| {
-        let at = v * how.dilation + margin * how.stride - how.pad;
-        at % how.stride * pitch + at / how.stride
-    };
-    let plan = Plan {
-        rows: (0..g.h).map(row).collect(),
-        columns: (0..g.kw).map(column).collect(),
-        g,
-        level: simd::level(),
-        images: 1 + units % 2,
-        pairs: (1 + units % 2) * units / 2,
-        quads,
-        ring,
-        pitch,
-        margin,
-        words: words(g, w, quads),
-    };
-    let area = g.h * g.w;
-    let block = g.group_c().div_ceil(par::threads().div_ceil(g.n));
+    let plan = Plan::new(g, w);
+    let (area, c) = (g.h * g.w, g.group_c());
+    // A lone image is shared out by channels: the sums of each are its own.
+    let block = c.div_ceil(par::threads().div_ceil(g.n));
     par::chunks(dx, plan.images * g.c * area, |i, dx| {
-        let n = i * plan.images;
-        for group in 0..how.groups {
-            if plan.images == 1 {
-                let dx = &mut dx[group * g.group_c() * area..][..g.group_c() * area];
-                par::chunks(dx, block * area, |i, dx| {
-                    plan.part(n, group, i * block, dx.len() / area, dy, dx)
-                });
+        for group in 0..g.how.groups {
+            let dx = &mut dx[group * c * area..];
+            if plan.images > 1 {
+                plan.part(i * plan.images, group, 0..c, dy, dx);
             } else {
-                plan.part(n, group, 0, g.group_c(), dy, dx);
+                par::chunks(&mut dx[..c * area], block * area, |j, dx| {
+                    plan.part(i, group, j * block..c.min((j + 1) * block), dy, dx);
+                });
             }
         }
     });
 }
 
-/// The signs of the filters, a nibble for four output channels: `[groups][passes][KH][KW][C/groups]`.
+impl<'a> Plan<'a> {
+    fn new(g: &'a ConvGeom, w: &Filters) -> Self {
+        let (stride, dilation, pad) = (g.how.stride, g.how.dilation, g.how.pad);
+        let units = g.ow.div_ceil(HALF);
+        let ring = (g.kh - 1) * dilation / stride + 1;
+        // Passes of equal size, as few as their tables allow.
+        let quads = g.group_o().div_ceil(4);
+        let quads = quads.div_ceil(quads.div_ceil((TABLES / ring).clamp(1, WORD)));
+        let margin = pad.div_ceil(stride);
+        let pitch = margin + units * HALF + ((g.kw - 1) * dilation).saturating_sub(pad) / stride;
+        // Column j of dy meets column j·stride + v·dilation - pad of dx.
+        let column = |v: usize| {
+            let at = v * dilation + margin * stride - pad;
+            at % stride * pitch + at / stride
+        };
+        Plan {
+            g,
+            level: simd::level(),
+            images: 1 + units % 2,
+            units,
+            quads,
+            ring,
+            pitch,
+            margin,
+            rows: (0..g.h).map(|y| Row::new(g, y, ring, quads)).collect(),
+            columns: (0..g.kw).map(column).collect(),
+            words: words(g, w, quads),
+        }
+    }
+
+    fn pairs(&self) -> usize {
+        self.images * self.units / 2
+    }
+
+    /// The gradient to some channels of the images from `n` on, `C·H·W` apart in `dx`.
+    fn part(&self, n: usize, group: usize, channels: Range<usize>, dy: &[f32], dx: &mut [f32]) {
+        let (g, level, stride) = (self.g, self.level, self.g.how.stride);
+        let tables = self.ring * self.quads;
+        let lanes = g.oh * self.pairs() * g.group_o().next_multiple_of(4) * LANES;
+        let image = channels.len() * g.h * stride * self.pitch;
+        par::scratch(Table::floats(tables) + lanes + self.images * image, |scratch| {
+            let (tables, scratch) = Table::split(scratch, tables);
+            let (lanes, sums) = scratch.split_at_mut(lanes);
+            let lanes = lanes.as_chunks_mut().0;
+            lay_out(level, self, n, group, dy, lanes);
+            sums.fill(0.0);
+            walk(level, self, group, channels.clone(), lanes, tables, sums);
+            for (sums, dx) in sums.chunks_exact(image).zip(dx.chunks_mut(g.c * g.h * g.w)) {
+                let rows = sums.chunks_exact(stride * self.pitch);
+                for (row, dx) in rows.zip(dx.chunks_exact_mut(g.w)) {
+                    for (phase, row) in row.chunks_exact(self.pitch).enumerate().take(g.w) {
+                        let row = &row[self.margin..];
+                        if stride == 1 {
+                            dx.copy_from_slice(&row[..g.w]);
+                        } else {
+                            let dx = dx[phase..].iter_mut().step_by(stride);
+                            dx.zip(row).for_each(|(dx, sum)| *dx = *sum);
+                        }
+                    }
+                }
+            }
+        });
+    }
+}
+
+impl Row {
+    /// What row `y` of `dx` gathers, from rows of `dy` that take turns on `tables` tables each.
+    fn new(g: &ConvGeom, y: usize, ring: usize, tables: usize) -> Row {
+        let mut row = Row { ready: 0, terms: Vec::new() };
+        for u in 0..g.kh {
+            // Row i of dy meets row i·stride + u·dilation - pad of dx.
+            let Some(at) = (y + g.how.pad).checked_sub(u * g.how.dilation) else { break };
+            let i = at / g.how.stride;
+            if at % g.how.stride == 0 && i < g.oh {
+                row.ready = row.ready.max(i + 1);
+                row.terms.push([i % ring * tables, u * g.kw * g.group_c()]);
+            }
+        }
+        row
+    }
+}
+
+/// The signs of the filters for passes of `quads` quads.
 fn words(g: &ConvGeom, w: &Filters, quads: usize) -> Vec<u64> {
     let (taps, c) = (g.kh * g.kw, g.group_c());
     let passes = g.group_o().div_ceil(4 * quads);
@@ -118,104 +174,76 @@ fn words(g: &ConvGeom, w: &Filters, quads: usize) -> Vec<u64> {
     words
 }
 
-impl Plan<'_> {
-    /// The gradient to `channels` channels from `c` on, of the images from `n` on.
-    fn part(&self, n: usize, group: usize, c: usize, channels: usize, dy: &[f32], dx: &mut [f32]) {
-        let (g, s) = (self.g, self.g.how.stride);
-        let image = channels * g.h * s * self.pitch;
-        let lanes = g.oh * self.pairs * g.group_o().next_multiple_of(4);
-        par::scratch(lanes * LANES + self.images * image, |scratch| {
-            let (lanes, sums) = scratch.split_at_mut(lanes * LANES);
-            let lanes = lanes.as_chunks_mut().0;
-            self.lay_out(n, group, dy, lanes);
-            sums.fill(0.0);
-            walk(self.level, self, group, c, channels, lanes, sums);
-            let area = g.h * g.w;
-            for b in 0..self.images.min(g.n - n) {
-                let first =
-                    if self.images == 1 { 0 } else { (b * g.c + group * g.group_c()) * area };
-                let dx = &mut dx[first..][..channels * area];
-                let rows = sums[b * image..].chunks_exact(s * self.pitch);
-                for (dx, row) in dx.chunks_exact_mut(g.w).zip(rows) {
-                    if s == 1 {
-                        dx.copy_from_slice(&row[self.margin..][..g.w]);
-                        continue;
-                    }
-                    for (phase, row) in row.chunks_exact(self.pitch).enumerate().take(g.w) {
-                        let dx = dx[phase..].iter_mut().step_by(s);
-                        dx.zip(&row[self.margin..]).for_each(|(dx, x)| *dx = *x);
-                    }
-                }
-            }
-        });
-    }
-
+per_level! {
     /// `dy` of one group in pairs of units, `[OH][pairs][O/groups][LANES]`, zero where there is none.
-    fn lay_out(&self, n: usize, group: usize, dy: &[f32], lanes: &mut [[f32; LANES]]) {
-        let g = self.g;
+    fn lay_out[](
+        plan: &Plan<'_>,
+        n: usize,
+        group: usize,
+        dy: &[f32],
+        lanes: &mut [[f32; LANES]],
+    ) {
+        let (g, units) = (plan.g, plan.units);
         let channels = g.group_o().next_multiple_of(4);
-        let units = g.ow.div_ceil(HALF);
-        let images = self.images.min(g.n - n);
-        if channels > g.group_o() || !g.ow.is_multiple_of(HALF) || images < self.images {
+        let images = plan.images.min(g.n - n);
+        if channels > g.group_o() || g.ow < units * HALF || images < plan.images {
             lanes.as_flattened_mut().fill(0.0);
         }
-        for image in 0..images {
-            for o in 0..g.group_o() {
-                let plane = ((n + image) * g.o + group * g.group_o() + o) * g.oh * g.ow;
-                let rows = dy[plane..][..g.oh * g.ow].chunks_exact(g.ow);
-                for (i, row) in rows.enumerate() {
-                    for (unit, dy) in row.chunks(HALF).enumerate() {
-                        let (pair, half) = ((image * units + unit) / 2, (image * units + unit) % 2);
-                        let lanes = &mut lanes[(i * self.pairs + pair) * channels + o];
-                        let lanes = &mut lanes[half * HALF..][..HALF];
-                        match dy.first_chunk::<HALF>() {
-                            Some(dy) => lanes.copy_from_slice(dy),
-                            None => lanes[..dy.len()].copy_from_slice(dy),
-                        }
+        for i in 0..g.oh {
+            for unit in 0..images * units {
+                let (image, column) = (unit / units, unit % units * HALF);
+                let first = ((n + image) * g.o + group * g.group_o()) * g.oh * g.ow;
+                let dy = dy[first + i * g.ow + column..].chunks(g.oh * g.ow).take(g.group_o());
+                let lanes = &mut lanes[(i * plan.pairs() + unit / 2) * channels..];
+                let len = HALF.min(g.ow - column);
+                for (lanes, dy) in lanes.iter_mut().zip(dy) {
+                    let lanes = &mut lanes[unit % 2 * HALF..][..HALF];
+                    match dy.first_chunk::<HALF>() {
+                        Some(dy) if len == HALF => lanes.copy_from_slice(dy),
+                        _ => lanes[..len].copy_from_slice(&dy[..len]),
                     }
                 }
             }
         }
     }
-}
 
-per_level! {
+    /// Adds to the rows of some channels, `[images][channels][H][stride][pitch]`, what they gather.
     fn walk[](
         plan: &Plan<'_>,
         group: usize,
-        c: usize,
-        channels: usize,
+        channels: Range<usize>,
         dy: &[[f32; LANES]],
-        dx: &mut [f32],
+        tables: &mut [Table],
+        sums: &mut [f32],
     ) {
         let g = plan.g;
-        let (s, taps, all) = (g.how.stride, g.kh * g.kw, g.group_o().next_multiple_of(4));
-        let units = g.ow.div_ceil(HALF);
-        let plane = g.h * s * plan.pitch;
-        let passes = g.group_o().div_ceil(4 * plan.quads);
-        let mut tables = vec![Table::ZERO; plan.ring * plan.quads];
+        let (c, all, streams) = (g.group_c(), g.group_o().next_multiple_of(4), channels.len());
+        let (pairs, passes) = (plan.pairs(), all.div_ceil(4 * plan.quads));
+        let row = g.how.stride * plan.pitch;
         for pass in 0..passes {
             let o = pass * 4 * plan.quads;
-            let quads = plan.quads.min((g.group_o() - o).div_ceil(4));
-            let words = &plan.words[(group * passes + pass) * taps * g.group_c() + c..];
-            for pair in 0..plan.pairs {
-                let start = [2 * pair, 2 * pair + 1]
-                    .map(|unit| unit / units * channels * plane + unit % units * HALF);
+            let quads = plan.quads.min((all - o) / 4);
+            let words = &plan.words[(group * passes + pass) * g.kh * g.kw * c..];
+            for pair in 0..pairs {
+                let start = [2 * pair, 2 * pair + 1].map(|unit| {
+                    unit / plan.units * streams * g.h * row + unit % plan.units * HALF
+                });
                 let mut ready = 0;
-                for (y, row) in plan.rows.iter().enumerate() {
-                    while ready < row.ready {
-                        let lanes = dy[(ready * plan.pairs + pair) * all + o..].as_chunks::<4>().0;
+                for (y, gathers) in plan.rows.iter().enumerate() {
+                    while ready < gathers.ready {
+                        let fours = dy[(ready * pairs + pair) * all + o..].as_chunks().0;
                         let slot = &mut tables[ready % plan.ring * plan.quads..][..quads];
-                        for (table, lanes) in slot.iter_mut().zip(lanes) {
-                            table.fill(lanes);
+                        for (table, four) in slot.iter_mut().zip(fours) {
+                            table.fill(four);
                         }
                         ready += 1;
                     }
                     for (v, place) in plan.columns.iter().enumerate() {
-                        let place = y * s * plan.pitch + place;
-                        let target = Target { at: start.map(|at| at + place), stride: plane };
-                        let words = &words[v * g.group_c()..];
-                        sums::add::<FUSED>(&tables, words, &row.terms, quads, channels, dx, target);
+                        let words = &words[v * c + channels.start..];
+                        let at = start.map(|at| at + y * row + place);
+                        let target = Target { at, stride: g.h * row };
+                        let terms = &gathers.terms;
+                        sums::add::<FUSED>(tables, words, terms, quads, streams, sums, target);
                     }
                 }
             }

@@ -33,6 +33,12 @@ pub(super) const UNIT: usize = 32;
 /// Pixels best looked up together.
 pub(super) const TILE: usize = 4 * UNIT;
 
+/// How far apart to lay out `len` bytes for each lookup: an odd number of cache lines, so that the
+/// lines of many lookups do not want the same place in the cache.
+pub(super) fn apart(len: usize) -> usize {
+    len.next_multiple_of(64) | 64
+}
+
 /// Lookups that a byte can count: each gives at most 4.
 const BYTE: usize = 63;
 
@@ -406,6 +412,21 @@ mod avx2 {
                 let to = line.as_mut_ptr();
                 write(sums[2 * half], sums[2 * half + 1], to, to);
                 pieces(&mut |y, i, len| y.copy_from_nonoverlapping(line[i..][..len].as_ptr(), len));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_counts_differences() {
+        for w in 0..256usize {
+            for x in 0..16usize {
+                let [low, high] = [w & 15, w >> 4].map(|four| (four ^ x).count_ones());
+                assert_eq!(u32::from(TABLE[w].0[x]), low + 16 * high, "{w}, {x}");
             }
         }
     }

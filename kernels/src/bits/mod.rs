@@ -16,11 +16,16 @@
 //! matrix begins each row with a new word.
 //!
 //! **Padding** ([`Pad`]) is true zero padding unless asked otherwise: what lies outside the image
-//! contributes nothing. A pixel outside is the byte `0x80`, to which every table answers 0.
+//! contributes nothing. Where pixels are laid out for a convolution, one outside is the byte `0x80`, to
+//! which every table answers 0.
 //!
 //! **The true count.** A sum of `k` products of +-1 is `k - 2·(how often the signs differ)`, where
 //! `k` counts the taps inside the image and the channels that exist, nothing else. Such sums are
 //! exact: integers below 2^24, held by `f32`.
+//!
+//! Two ideas carry the rest. Forward, `lookup` finds how often four signs of a pixel differ from those
+//! of two filters by one shuffle of bytes. Backward, where one operand is a float, `sums` finds the
+//! sum of four products by one load.
 
 mod conv;
 mod dense;

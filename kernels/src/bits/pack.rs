@@ -2,7 +2,7 @@
 
 use super::bit;
 use super::words::{PIECE, gather};
-use crate::simd::{self, per_level};
+use crate::simd::{self, Level, per_level};
 use crate::{ConvGeom, par};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -81,23 +81,23 @@ impl Image {
     pub fn unpack(&self, y: &mut [f32]) {
         let [n, c, h, w] = self.shape;
         assert_eq!(y.len(), n * c * h * w, "bits::Image::unpack: y of {:?}", self.shape);
-        let channels = (par::GRAIN / (h * w)).max(1);
+        let (level, channels) = (simd::level(), (par::GRAIN / (h * w)).max(1));
         par::chunks(y, channels * h * w, |i, y| {
             for (j, y) in y.chunks_mut(h * w).enumerate() {
-                self.expand(i * channels + j, y, w);
+                self.expand(level, i * channels + j, y, w);
             }
         });
     }
 
     /// Writes plane `i` of all `N·C` as floats, rows `pitch` apart.
-    pub(super) fn expand(&self, i: usize, y: &mut [f32], pitch: usize) {
+    pub(super) fn expand(&self, level: Level, i: usize, y: &mut [f32], pitch: usize) {
         let [_, c, h, w] = self.shape;
         let group_c = c / self.groups;
         let (group, c) = (i / group_c, i % group_c);
         let plane = group * group_c.div_ceil(4) + c / 4;
         let x = &self.bytes[plane * h * w..][..h * w];
         for (x, y) in x.chunks_exact(w).zip(y.chunks_mut(pitch)) {
-            unpack_row(simd::level(), x, (c % 4) as u32, &mut y[..w]);
+            unpack_row(level, x, (c % 4) as u32, &mut y[..w]);
         }
     }
 

@@ -7,7 +7,7 @@
 //! of vectors apart share one taller window; all others begin their own, so that no load is ever
 //! split between cache lines. Small images follow one another in a window, so that vectors fill.
 
-use super::lookup::UNIT;
+use super::lookup::{self, UNIT};
 use super::pack::Pad;
 use crate::ConvGeom;
 use crate::simd::{Level, per_level};
@@ -66,7 +66,7 @@ impl Stage {
             starts.push((i, rows));
         }
         let rows = g.oh + shared.iter().map(|s| s.1).max().unwrap_or(0);
-        let size = (images * rows * g.ow).next_multiple_of(2 * UNIT);
+        let size = lookup::apart(images * rows * g.ow);
         let flat = stride == 1 && g.ow == g.w;
         let window = |u: usize, v: usize| {
             let at = u * dilation;
@@ -226,6 +226,52 @@ fn thin<const S: usize>(g: &ConvGeom, window: &Window, x: &[u8], to: &mut [u8]) 
         } else {
             for (j, to) in to.iter_mut().enumerate() {
                 *to = x[s * j];
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::geom::Conv;
+
+    #[test]
+    fn each_tap_of_a_pixel_is_where_the_offsets_say() {
+        for (size, k, how) in [
+            (8, 3, Conv::same(3)),
+            (5, 3, Conv::same(3).stride(2)),
+            (16, 3, Conv::same(3).stride(2)),
+            (32, 5, Conv::same(5)),
+            (9, 2, Conv::valid().pad(3).dilation(2)),
+            (40, 3, Conv::valid().stride(3).pad(2)),
+            (3, 7, Conv::same(7)),
+        ] {
+            let g = ConvGeom::new(&[2, 7, size, size + 1], &[1, 7, k, k], how);
+            let area = g.h * g.w;
+            let image = |b: usize| (0..2 * area).map(move |i| ((i * 7 + b * 5) % 13) as u8);
+            for (images, aligned) in [(1, UNIT), (1, 4), (2, UNIT)] {
+                let stage = Stage::new(&g, Pad::Plus, images, aligned);
+                let mut staged = vec![0xEE; stage.len()];
+                for b in 0..images {
+                    let planes: Vec<_> = image(b).collect();
+                    stage.fill(crate::simd::level(), b, &planes, &mut staged);
+                }
+                for (k, &offset) in stage.offsets().iter().enumerate() {
+                    let (q, u, v) = (k / (g.kh * g.kw), k / g.kw % g.kh, k % g.kw);
+                    for pixel in 0..images * g.oh * g.ow {
+                        let (b, i, j) = (pixel / (g.oh * g.ow), pixel / g.ow % g.oh, pixel % g.ow);
+                        let y = (i * how.stride + u * how.dilation).wrapping_sub(how.pad);
+                        let x = (j * how.stride + v * how.dilation).wrapping_sub(how.pad);
+                        let want = if y < g.h && x < g.w {
+                            image(b).nth(q * area + y * g.w + x)
+                        } else {
+                            Some([0xF, 0x7][q])
+                        };
+                        let got = staged[offset as usize + pixel];
+                        assert_eq!(Some(got), want, "{g:?}: tap {u}, {v}, image {b}, {i}, {j}");
+                    }
+                }
             }
         }
     }

@@ -12,11 +12,11 @@ pub(super) const LANES: usize = 16;
 /// Half a row: the floats of one vector, and of one place in the target.
 pub(super) const HALF: usize = LANES / 2;
 
-/// Tables that the first cache holds beside all else: 16 KiB.
-pub(super) const TABLES: usize = 16;
+/// Tables that the nibbles of a word choose from: 16 KiB, which the first cache holds beside all else.
+pub(super) const WORD: usize = 16;
 
-/// Terms that as many tables hold, and signs in a word.
-pub(super) const TERMS: usize = 4 * TABLES;
+/// Terms that so many tables hold, and signs in a word.
+pub(super) const TERMS: usize = 4 * WORD;
 
 /// For 16 lanes, the 16 sums of four numbers: bit `b` of the row set means that number `b` is added,
 /// clear that it is subtracted.
@@ -27,6 +27,20 @@ pub(super) struct Table([[f32; LANES]; 16]);
 impl Table {
     pub const ZERO: Table = Table([[0.0; LANES]; 16]);
 
+    /// Floats of scratch that hold `n` tables wherever it begins.
+    pub fn floats(n: usize) -> usize {
+        (n + 1) * size_of::<Table>() / size_of::<f32>()
+    }
+
+    /// `n` tables, and what is left of a scratch that has [`Self::floats`] for them.
+    pub fn split(scratch: &mut [f32], n: usize) -> (&mut [Table], &mut [f32]) {
+        let (tables, rest) = scratch.split_at_mut(Self::floats(n));
+        // SAFETY: a table is nothing but floats, and any floats make one.
+        let (_, tables, _) = unsafe { tables.align_to_mut() };
+        (&mut tables[..n], rest)
+    }
+
+    /// The sums of four numbers for each lane.
     #[inline(always)]
     pub fn fill(&mut self, x: &[[f32; LANES]; 4]) {
         for lane in 0..LANES {
@@ -169,12 +183,12 @@ unsafe fn some_avx2<const N: usize>(
 }
 
 per_level! {
-    /// `sums[j][lane] += Σ_i lanes[i][lane]·(sign i of words[j])`, for at most [`TERMS`] terms, a multiple of
-    /// four.
+    /// `sums[j][lane] += Σ_i lanes[i][lane]·(sign i of words[j])`, for at most [`TERMS`] terms, a
+    /// multiple of four.
     pub(super) fn products[](
         lanes: &[[f32; LANES]],
         words: &[u64],
-        tables: &mut [Table; TABLES],
+        tables: &mut [Table; WORD],
         sums: &mut [f32],
     ) {
         let fours = lanes.as_chunks::<4>().0;
@@ -183,5 +197,40 @@ per_level! {
         }
         let target = Target { at: [0, HALF], stride: LANES };
         add::<FUSED>(tables, words, &[[0, 0]], fours.len(), words.len(), sums, target);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_are_signed_sums() {
+        let lane = |i: usize, lane: usize| (i * LANES + lane) as f32 * 0.25 - 40.0;
+        for (terms, streams) in [(4, 1), (12, 7), (64, 24)] {
+            let lanes: Vec<_> = (0..terms).map(|i| std::array::from_fn(|l| lane(i, l))).collect();
+            let word = |j: usize| (j as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let words: Vec<_> = (0..streams).map(word).collect();
+            for &level in crate::simd::available() {
+                let mut sums = vec![0.5; streams * LANES];
+                products(level, &lanes, &words, &mut [Table::ZERO; WORD], &mut sums);
+                for (at, &got) in sums.iter().enumerate() {
+                    let (j, l) = (at / LANES, at % LANES);
+                    let sign = |i: usize| if word(j) >> i & 1 == 1 { 1.0 } else { -1.0 };
+                    let want = 0.5 + (0..terms).map(|i| sign(i) * lane(i, l)).sum::<f32>();
+                    assert_eq!(got, want, "{level:?}: stream {j}, lane {l} of {terms} terms");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tables_begin_with_a_cache_line() {
+        let mut scratch = vec![0.0; Table::floats(3) + 7];
+        for skip in 0..4 {
+            let (tables, rest) = Table::split(&mut scratch[skip..], 3);
+            assert_eq!((tables.len(), tables.as_ptr().align_offset(64)), (3, 0));
+            assert_eq!(rest.len(), 7 - skip);
+        }
     }
 }
