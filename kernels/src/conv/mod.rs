@@ -1,12 +1,7 @@
 //! 2-D convolution of images with filters, and its two gradients.
 //!
-<<<<<<< HEAD
-//! [`ConvGeom`] states the formula. Three ways lead to it: one for depthwise convolutions, a
-//! direct one, and the product of matrices where that wins.
-=======
 //! [`ConvGeom`] states the formula. Three ways lead to it: `direct` for one group, `depthwise` where
 //! each channel is a group of its own, and `im2col` for everything else.
->>>>>>> kern
 
 pub(crate) mod depthwise;
 mod direct;
