@@ -177,7 +177,7 @@ fn train(trainer: &mut Trainer, run: &Run, out: &Output) -> Result<(), Error> {
     let stop = Arc::new(AtomicBool::new(false));
     let asked = stop.clone();
     // Asked once, the step is finished and everything saved; asked twice, there is no waiting.
-    let handler = ctrlc::try_set_handler(move || {
+    let handler = ctrlc::set_handler(move || {
         if asked.swap(true, Ordering::SeqCst) {
             std::process::exit(130);
         }
