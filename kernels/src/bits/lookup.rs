@@ -47,9 +47,9 @@ const WORD: usize = 65535 / (4 * BYTE);
 
 /// The pixels of a few images, laid out one after another for each lookup.
 pub(super) struct Walk<'a> {
-    /// Nibbles of pixels; whole vectors can be read up to the last pixel.
+    /// Nibbles of pixels; whole vectors, aligned, can be read up to the last pixel.
     pub x: &'a [u8],
-    /// Where in `x` the pixels of each lookup begin.
+    /// Where in `x` the pixels of each lookup begin: whole vectors apart.
     pub offsets: &'a [u32],
     /// How many products the sum of each pixel has, for whole vectors.
     pub counts: &'a [f32],
@@ -72,6 +72,8 @@ pub(super) fn sums(
     let pixels = walk.images * walk.area;
     let read = pixels.next_multiple_of(UNIT);
     let last = walk.offsets.iter().max().map_or(0, |&last| last as usize);
+    let any = walk.offsets.iter().fold(0, |any, offset| any | offset) as usize;
+    assert!(walk.x.as_ptr().align_offset(UNIT) == 0 && any.is_multiple_of(UNIT));
     assert!(walk.x.len() >= last + read && walk.counts.len() >= read);
     assert!(w.len() >= channels.div_ceil(2) * walk.offsets.len());
     assert!(y.len() >= (walk.images - 1) * stride + channels * walk.area);
@@ -157,8 +159,8 @@ mod avx2 {
     #[target_feature(enable = "avx2,fma,bmi2,popcnt")]
     pub unsafe fn sums(walk: &Walk<'_>, w: &[u8], channels: usize, stride: usize, y: &mut [f32]) {
         let pixels = walk.images * walk.area;
-        // Four vectors of each pair of channels are as many bytes as a tile of floats.
-        let kept = if walk.offsets.len() > BYTE { channels.div_ceil(2) * TILE * 4 } else { 0 };
+        // Sums of four vectors, for each pair of channels, are as many bytes as a tile of floats.
+        let kept = if walk.offsets.len() > BYTE { channels.div_ceil(2) * TILE } else { 0 };
         par::scratch(kept + 8, |kept| {
             let kept = kept.as_mut_ptr();
             let kept = kept.wrapping_add(kept.align_offset(32)).cast();
