@@ -22,11 +22,22 @@ pub fn max_pool2d(g: &PoolGeom, x: &[f32], y: &mut [f32], winner: &mut [u8]) {
     assert_eq!(winner.len(), g.y_len(), "max_pool2d: length of winner for {g:?}");
     let level = level();
     let (hw, ohw) = (g.h * g.w, g.oh * g.ow);
+    let planes = (GRAIN / hw).max(1);
+    if (g.size, g.stride, g.pad) == (2, 2, 0) {
+        return chunks2(y, planes * ohw, winner, planes * ohw, |at, y, winner| {
+            scratch(4 * ohw, |taps| {
+                let outputs = y.chunks_exact_mut(ohw).zip(winner.chunks_exact_mut(ohw));
+                for (i, (y, winner)) in outputs.enumerate() {
+                    let x = &x[(at * planes + i) * hw..][..hw];
+                    max_of_four(level, x, g.w, g.ow, taps, y, winner);
+                }
+            });
+        });
+    }
     let slabs = Slab::padded([g.h, g.w], g.pad, g.stride);
     let places: Vec<usize> = slabs.taps([g.size, g.size], 1).collect();
     let len = slabs.line(g.oh, g.ow);
     let first = first_taps(g, slabs.pitch, len);
-    let planes = (GRAIN / hw).max(1);
     chunks2(y, planes * ohw, winner, planes * ohw, |at, y, winner| {
         scratch(slabs.len + 2 * len, |buffer| {
             let (slab, lines) = buffer.split_at_mut(slabs.len);
@@ -52,6 +63,42 @@ fn first_taps(g: &PoolGeom, pitch: usize, len: usize) -> Vec<f32> {
 }
 
 per_level! {
+    /// A plane under the most common window, 2x2 without overlap. The four taps are sorted into
+    /// slices of their own first, since rows are too short to fill vectors.
+    fn max_of_four[](
+        x: &[f32],
+        w: usize,
+        ow: usize,
+        taps: &mut [f32],
+        y: &mut [f32],
+        winner: &mut [u8],
+    ) {
+        let n = y.len();
+        let (a, rest) = taps.split_at_mut(n);
+        let (b, rest) = rest.split_at_mut(n);
+        let (c, d) = rest.split_at_mut(n);
+        for (i, rows) in x.chunks_exact(2 * w).enumerate() {
+            for (row, even, odd) in [(&rows[..w], &mut *a, &mut *b), (&rows[w..], &mut *c, &mut *d)] {
+                let to = even[i * ow..][..ow].iter_mut().zip(&mut odd[i * ow..][..ow]);
+                for ((even, odd), pair) in to.zip(row.chunks_exact(2)) {
+                    (*even, *odd) = (pair[0], pair[1]);
+                }
+            }
+        }
+        let (a, b, c, d) = (&a[..n], &b[..n], &c[..n], &d[..n]);
+        let winner = &mut winner[..n];
+        for j in 0..n {
+            let (mut best, mut tap) = (a[j], 0u32);
+            for (x, at) in [(b[j], 1), (c[j], 2), (d[j], 3)] {
+                let wins = (x > best) | x.is_nan();
+                best = if wins { x } else { best };
+                tap = if wins { at } else { tap };
+            }
+            y[j] = best;
+            winner[j] = tap as u8;
+        }
+    }
+
     /// `best[i] = max slab[i + place]` over the places of all taps, and `wins[i]`, which tap it was.
     fn tournament[]
         (slab: &[f32], places: &[usize], first: &[f32], best: &mut [f32], wins: &mut [f32]) {
