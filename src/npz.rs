@@ -64,10 +64,10 @@ pub(crate) fn load(path: &Path) -> Result<Contents, Error> {
         let bad = |what: String| Error::file(path, format!("array {name}: {what}"));
         let mut bytes = Vec::new();
         member.read_to_end(&mut bytes).map_err(|e| bad(e.to_string()))?;
-        let array = NpyFile::new(&*bytes).map_err(|e| bad(e.to_string()))?;
+        let (header, start) = dirnet_datasets::npz::header(&bytes).map_err(bad)?;
+        let array = NpyFile::with_header(header, &bytes[start..]);
         let shape: Vec<usize> = array.shape().iter().map(|&n| n as usize).collect();
-        let count = shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
-        if count.is_none_or(|n| n > bytes.len()) {
+        if shape.iter().product::<usize>() > bytes.len() {
             return Err(bad(format!("shape {shape:?} is more than the file holds")));
         }
         if array.order() != npyz::Order::C && shape.len() > 1 {
@@ -109,6 +109,22 @@ mod tests {
         assert_eq!(contents.arrays["a.weight"][4], f32::MIN_POSITIVE);
         assert_eq!(contents.arrays["s"].item(), 7.0);
         assert_eq!(contents.texts["meta"], "{\"é\": 1}");
+    }
+
+    #[test]
+    fn a_header_that_claims_the_world_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.npz");
+        let mut npy = b"\x93NUMPY\x01\0\x76\0".to_vec();
+        let sizes = "99999999999, 99999999999, 99999999999";
+        let claim = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({sizes}), }}");
+        npy.extend(format!("{claim:<117}\n").bytes());
+        let mut zip = ZipWriter::new(std::fs::File::create(&path).unwrap());
+        zip.start_file("w.npy", SimpleFileOptions::default()).unwrap();
+        zip.write_all(&npy).unwrap();
+        zip.finish().unwrap();
+        let message = load(&path).unwrap_err().to_string();
+        assert!(message.contains("x.npz") && message.contains("array w"), "{message}");
     }
 
     #[test]

@@ -127,8 +127,12 @@ impl Array {
     }
 }
 
-/// The header of an npy file and the place where its data begins, or what is wrong with it.
-fn header(bytes: &[u8]) -> Result<(NpyHeader, usize), String> {
+/// The header of an array in NumPy's npy format and the place where its data begins; its sizes are safe to
+/// multiply.
+///
+/// # Errors
+/// If there is no such header, or one that no array of plain numbers has: what was found is said.
+pub fn header(bytes: &[u8]) -> Result<(NpyHeader, usize), String> {
     // The parser trusts the sizes it reads and multiplies the dimensions unchecked, so both are bounded before it
     // sees them: a header of plain numbers has some hundred bytes, and a product of numbers of d digits in
     // all is below 10^d.

@@ -207,9 +207,12 @@ fn train(trainer: &mut Trainer, run: &Run, out: &Output) -> Result<(), Error> {
             Event::Step { loss, .. } => {
                 bar.inc(1);
                 bar.set_message(format!("loss {loss:.3}"));
-                let due = stopping || saved.elapsed() > CHECKPOINT_EVERY;
-                if due { trainer.save_checkpoint(&run.checkpoint()) } else { Ok(()) }
-                    .inspect(|()| saved = if due { Instant::now() } else { saved })
+                if stopping || saved.elapsed() > CHECKPOINT_EVERY {
+                    saved = Instant::now();
+                    trainer.save_checkpoint(&run.checkpoint())
+                } else {
+                    Ok(())
+                }
             }
             Event::Epoch(done) => tell_epoch(trainer, done, &bar, out)
                 .and_then(|()| run.save(trainer))
