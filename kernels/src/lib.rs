@@ -18,6 +18,7 @@ pub mod naive;
 #[doc(hidden)]
 pub mod naive_bits;
 pub mod norm;
+pub mod norm_act;
 pub mod par;
 pub mod pool;
 pub mod reduce;

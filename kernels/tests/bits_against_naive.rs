@@ -83,11 +83,28 @@ fn check_conv(g: &ConvGeom, seed: u64) {
             let what = format!("{g:?}, {pad:?}");
             let got = filled(g.y_len(), |y| bits::conv2d(g, &image, &filters, *pad, y));
             equal(&format!("conv2d {what}"), &got, y);
+            let mut got = vec![i16::MIN; g.y_len()];
+            bits::conv2d_i16(g, &image, &filters, *pad, &mut got);
+            let got: Vec<f32> = got.into_iter().map(f32::from).collect();
+            equal(&format!("conv2d_i16 {what}"), &got, y);
             let got = filled(g.w_len(), |dw| bits::conv2d_dw(g, &image, *pad, &dy, dw));
             close(&format!("conv2d_dw {what}"), &got, dw, g.n * g.oh * g.ow);
         }
         let got = filled(g.x_len(), |dx| bits::conv2d_dx(g, &filters, &dy, dx));
         close(&format!("conv2d_dx {g:?}"), &got, &want_dx, g.group_o() * g.kh * g.kw);
+        // Scaled by powers of two nothing is rounded otherwise; what follows sees each element once.
+        let scale: Vec<f32> = (0..g.o).map(|o| [0.5, 1.0, 4.0][o % 3]).collect();
+        let area = g.oh * g.ow;
+        let scaled: Vec<f32> =
+            dy.iter().enumerate().map(|(i, dy)| dy * scale[i / area % g.o]).collect();
+        let want = filled(g.x_len(), |dx| bits::conv2d_dx(g, &filters, &scaled, dx));
+        let want: Vec<f32> = want.iter().enumerate().map(|(i, dx)| dx + i as f32).collect();
+        let got = filled(g.x_len(), |dx| {
+            bits::scaled_conv2d_dx(g, &filters, &scale, &dy, dx, |first, dx| {
+                dx.iter_mut().enumerate().for_each(|(i, dx)| *dx += (first + i) as f32);
+            });
+        });
+        assert_eq!(got, want, "scaled_conv2d_dx {g:?}");
     });
 }
 
@@ -261,9 +278,14 @@ fn masks_select() {
             for mask in [Mask::within(&x, 0.5), Mask::of(&x, |x| (-0.5..=0.5).contains(&x))] {
                 assert_eq!((mask.len(), mask.is_empty()), (len, len == 0));
                 assert_eq!(filled(len, |dx| bits::masked(&mask, 1.25, &dy, dx)), want);
-                let mut dx = dy.clone();
-                bits::masked_in_place(&mask, 1.25, &mut dx);
-                assert_eq!(dx, want);
+                // In pieces that begin anywhere.
+                for piece in [len.max(1), 64, 27, 1000] {
+                    let mut dx = dy.clone();
+                    for (i, dx) in dx.chunks_mut(piece).enumerate() {
+                        bits::masked_in_place(&mask, i * piece, 1.25, dx);
+                    }
+                    assert_eq!(dx, want, "{len} in pieces of {piece}");
+                }
             }
         });
     }

@@ -74,7 +74,7 @@ impl Slope {
             Slope::Constant(slope) if *slope == 1.0 => dy,
             Slope::Constant(slope) => dy.map(|dy| dy * slope),
             Slope::Window(mask, slope) => {
-                bits::masked_in_place(mask, *slope, dy.data_mut());
+                bits::masked_in_place(mask, 0, *slope, dy.data_mut());
                 dy
             }
             Slope::Curve(estimator, x) => {

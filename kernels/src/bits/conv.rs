@@ -1,6 +1,6 @@
 //! The convolution of +-1 images with +-1 filters.
 
-use super::lookup::{self, Walk};
+use super::lookup::{self, Sum, Walk};
 use super::stage::Stage;
 use super::{Filters, Image, Pad};
 use crate::{ConvGeom, par, simd};
@@ -24,11 +24,26 @@ use std::ops::Range;
 /// more, which `f32` does not count.
 #[track_caller]
 pub fn conv2d(g: &ConvGeom, x: &Image, w: &Filters, pad: Pad, y: &mut [f32]) {
-    const OP: &str = "bits::conv2d";
-    x.check(OP, g);
-    w.check(OP, g);
-    assert_eq!(y.len(), g.y_len(), "{OP}: y of {:?}", g.y());
-    assert!(g.taps() < 1 << 24, "{OP}: sums of {} terms are not exact", g.taps());
+    assert!(g.taps() < 1 << 24, "bits::conv2d: sums of {} terms are not exact", g.taps());
+    sums("bits::conv2d", g, x, w, pad, y);
+}
+
+/// [`conv2d`] in integers of 16 bits, which are half as long to write and to read again.
+///
+/// # Panics
+/// As [`conv2d`], and if a sum has more than [`i16::MAX`] terms.
+#[track_caller]
+pub fn conv2d_i16(g: &ConvGeom, x: &Image, w: &Filters, pad: Pad, y: &mut [i16]) {
+    const OP: &str = "bits::conv2d_i16";
+    assert!(g.taps() <= i16::MAX as usize, "{OP}: sums of {} terms do not fit", g.taps());
+    sums(OP, g, x, w, pad, y);
+}
+
+#[track_caller]
+fn sums<T: Sum>(op: &str, g: &ConvGeom, x: &Image, w: &Filters, pad: Pad, y: &mut [T]) {
+    x.check(op, g);
+    w.check(op, g);
+    assert_eq!(y.len(), g.y_len(), "{op}: y of {:?}", g.y());
     let (level, area) = (simd::level(), g.oh * g.ow);
     let stage = Stage::new(g, pad, together(g), lookup::UNIT);
     let offsets = stage.offsets();
@@ -71,12 +86,12 @@ fn together(g: &ConvGeom) -> usize {
 }
 
 /// For each output pixel, how many products its sum has: the `k` of `k - 2·differences`.
-fn counts(g: &ConvGeom, pad: Pad, images: usize) -> Vec<f32> {
+fn counts<T: Sum>(g: &ConvGeom, pad: Pad, images: usize) -> Vec<T> {
     let tally = |outputs: usize, taps: usize, inside: &dyn Fn(usize) -> Range<usize>| {
-        let mut counts = vec![0.0; outputs];
+        let mut counts = vec![0; outputs];
         for tap in 0..taps {
             let met = if pad == Pad::Zero { inside(tap) } else { 0..outputs };
-            counts[met].iter_mut().for_each(|count| *count += 1.0);
+            counts[met].iter_mut().for_each(|count| *count += 1);
         }
         counts
     };
@@ -85,12 +100,11 @@ fn counts(g: &ConvGeom, pad: Pad, images: usize) -> Vec<f32> {
     let pixels = images * g.oh * g.ow;
     let mut counts = Vec::with_capacity(pixels.next_multiple_of(lookup::UNIT));
     for row in rows {
-        let row = row * g.group_c() as f32;
-        counts.extend(columns.iter().map(|column| row * column));
+        counts.extend(columns.iter().map(|column| T::count(row * column * g.group_c())));
     }
     for _ in 1..images {
         counts.extend_from_within(..g.oh * g.ow);
     }
-    counts.resize(counts.capacity(), 0.0);
+    counts.resize(counts.capacity(), T::default());
     counts
 }

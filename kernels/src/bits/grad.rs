@@ -14,16 +14,38 @@ use crate::{conv, par, simd};
 /// If `w` was packed for another geometry, or a slice has another length.
 #[track_caller]
 pub fn conv2d_dx(g: &ConvGeom, w: &Filters, dy: &[f32], dx: &mut [f32]) {
+    scaled_conv2d_dx(g, w, &vec![1.0; g.o], dy, dx, |_, _| ());
+}
+
+/// [`conv2d_dx`] for filters of `scale[o]·(±1)`, and what follows it: `finish(i, piece)` is called once
+/// for each piece of `dx`, of elements from `i` on, while the cache still holds it.
+///
+/// # Panics
+/// As [`conv2d_dx`], and if `scale` has not one number for each filter.
+#[track_caller]
+pub fn scaled_conv2d_dx(
+    g: &ConvGeom,
+    w: &Filters,
+    scale: &[f32],
+    dy: &[f32],
+    dx: &mut [f32],
+    finish: impl Fn(usize, &mut [f32]) + Sync,
+) {
     const OP: &str = "bits::conv2d_dx";
     w.check(OP, g);
+    assert_eq!(scale.len(), g.o, "{OP}: one scale a filter");
     assert_eq!(dy.len(), g.y_len(), "{OP}: dy of {:?}", g.y());
     assert_eq!(dx.len(), g.x_len(), "{OP}: dx of {:?}", g.x());
     if grad_x::suits(g) {
-        return grad_x::dx(g, w, dy, dx);
+        return grad_x::dx(g, w, scale, dy, dx, &finish);
     }
     let mut signs = vec![0.0; g.w_len()];
     w.unpack(&mut signs);
+    for (signs, scale) in signs.chunks_mut(g.taps()).zip(scale) {
+        signs.iter_mut().for_each(|sign| *sign *= scale);
+    }
     conv::conv2d_dx(g, &signs, dy, dx);
+    par::chunks(dx, par::GRAIN, |i, dx| finish(i * par::GRAIN, dx));
 }
 
 /// The gradient to the +-1 filters: `dw[o,c,u,v] = Σ_{n,i,j} dy[n,o,i,j] · x[n,c,·]`, where a tap

@@ -18,6 +18,8 @@ const TABLES: usize = 3 * WORD;
 struct Plan<'a> {
     g: &'a ConvGeom,
     level: Level,
+    /// One number for each filter.
+    scale: &'a [f32],
     /// Images worked on together, so that units come in pairs: eight pixels of `dy` side by side, or
     /// fewer at the end of a row.
     images: usize,
@@ -52,27 +54,39 @@ pub(super) fn suits(g: &ConvGeom) -> bool {
 }
 
 /// As [`super::conv2d_dx`], for a geometry that [`suits`].
-pub(super) fn dx(g: &ConvGeom, w: &Filters, dy: &[f32], dx: &mut [f32]) {
-    let plan = Plan::new(g, w);
+pub(super) fn dx(
+    g: &ConvGeom,
+    w: &Filters,
+    scale: &[f32],
+    dy: &[f32],
+    dx: &mut [f32],
+    finish: &(impl Fn(usize, &mut [f32]) + Sync),
+) {
+    let plan = Plan::new(g, w, scale);
     let (area, c) = (g.h * g.w, g.group_c());
+    let image = g.c * area;
     // A lone image is shared out by channels: the sums of each are its own.
     let block = c.div_ceil(par::threads().div_ceil(g.n));
-    par::chunks(dx, plan.images * g.c * area, |i, dx| {
+    par::chunks(dx, plan.images * image, |i, dx| {
         for group in 0..g.how.groups {
-            let dx = &mut dx[group * c * area..];
+            let first = group * c * area;
             if plan.images > 1 {
-                plan.part(i * plan.images, group, 0..c, dy, dx);
+                plan.part(i * plan.images, group, 0..c, dy, &mut dx[first..]);
             } else {
-                par::chunks(&mut dx[..c * area], block * area, |j, dx| {
+                par::chunks(&mut dx[first..][..c * area], block * area, |j, dx| {
                     plan.part(i, group, j * block..c.min((j + 1) * block), dy, dx);
+                    finish(i * image + first + j * block * area, dx);
                 });
             }
+        }
+        if plan.images > 1 {
+            finish(i * plan.images * image, dx);
         }
     });
 }
 
 impl<'a> Plan<'a> {
-    fn new(g: &'a ConvGeom, w: &Filters) -> Self {
+    fn new(g: &'a ConvGeom, w: &Filters, scale: &'a [f32]) -> Self {
         let (stride, dilation, pad) = (g.how.stride, g.how.dilation, g.how.pad);
         let units = g.ow.div_ceil(HALF);
         let ring = (g.kh - 1) * dilation / stride + 1;
@@ -88,6 +102,7 @@ impl<'a> Plan<'a> {
         };
         Plan {
             g,
+            scale,
             level: simd::level(),
             images: 1 + units % 2,
             units,
@@ -175,7 +190,7 @@ fn words(g: &ConvGeom, w: &Filters, quads: usize) -> Vec<u64> {
 }
 
 per_level! {
-    /// `dy` of one group in pairs of units, `[OH][pairs][O/groups][LANES]`, zero where there is none.
+    /// `scale·dy` of one group in pairs of units, `[OH][pairs][O/groups][LANES]`, zero where there is none.
     fn lay_out[](
         plan: &Plan<'_>,
         n: usize,
@@ -193,14 +208,23 @@ per_level! {
             for unit in 0..images * units {
                 let (image, column) = (unit / units, unit % units * HALF);
                 let first = ((n + image) * g.o + group * g.group_o()) * g.oh * g.ow;
-                let dy = dy[first + i * g.ow + column..].chunks(g.oh * g.ow).take(g.group_o());
+                let dy = dy[first + i * g.ow + column..].chunks(g.oh * g.ow);
+                let scale = &plan.scale[group * g.group_o()..][..g.group_o()];
                 let lanes = &mut lanes[(i * plan.pairs() + unit / 2) * channels..];
                 let len = HALF.min(g.ow - column);
-                for (lanes, dy) in lanes.iter_mut().zip(dy) {
+                for ((lanes, dy), &scale) in lanes.iter_mut().zip(dy).zip(scale) {
                     let lanes = &mut lanes[unit % 2 * HALF..][..HALF];
                     match dy.first_chunk::<HALF>() {
-                        Some(dy) if len == HALF => lanes.copy_from_slice(dy),
-                        _ => lanes[..len].copy_from_slice(&dy[..len]),
+                        Some(dy) if len == HALF => {
+                            for l in 0..HALF {
+                                lanes[l] = scale * dy[l];
+                            }
+                        }
+                        _ => {
+                            for l in 0..len {
+                                lanes[l] = scale * dy[l];
+                            }
+                        }
                     }
                 }
             }

@@ -45,14 +45,79 @@ const BYTE: usize = 63;
 /// Full bytes that 16 bits can count.
 const WORD: usize = 65535 / (4 * BYTE);
 
+/// What sums are written as.
+pub(super) trait Sum: Copy + Default + Send + Sync {
+    /// How many products a sum has.
+    fn count(products: usize) -> Self;
+
+    /// `self - 2·differences`
+    fn less(self, differences: u32) -> Self;
+
+    /// `y = from - 2·sum` for 32 pixels, whose sums are given apart: the even pixels', the odd ones'.
+    ///
+    /// # Safety
+    /// The machine has AVX2 and FMA; 32 numbers can be read at `from` and written at `y`.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn write(
+        even: std::arch::x86_64::__m256i,
+        odd: std::arch::x86_64::__m256i,
+        from: *const Self,
+        y: *mut Self,
+    );
+}
+
+/// Exact below 2^24.
+impl Sum for f32 {
+    fn count(products: usize) -> f32 {
+        products as f32
+    }
+    #[inline(always)]
+    fn less(self, differences: u32) -> f32 {
+        self - 2.0 * differences as f32
+    }
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn write(
+        even: std::arch::x86_64::__m256i,
+        odd: std::arch::x86_64::__m256i,
+        from: *const f32,
+        y: *mut f32,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { avx2::write_floats(even, odd, from, y) }
+    }
+}
+
+/// Exact for sums of at most [`i16::MAX`] terms: what wraps on the way is back in place at the end.
+impl Sum for i16 {
+    fn count(products: usize) -> i16 {
+        products as i16
+    }
+    #[inline(always)]
+    fn less(self, differences: u32) -> i16 {
+        self.wrapping_sub((2 * differences) as i16)
+    }
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn write(
+        even: std::arch::x86_64::__m256i,
+        odd: std::arch::x86_64::__m256i,
+        from: *const i16,
+        y: *mut i16,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { avx2::write_integers(even, odd, from, y) }
+    }
+}
+
 /// The pixels of a few images, laid out one after another for each lookup.
-pub(super) struct Walk<'a> {
+pub(super) struct Walk<'a, T> {
     /// Nibbles of pixels; whole vectors, aligned, can be read up to the last pixel.
     pub x: &'a [u8],
     /// Where in `x` the pixels of each lookup begin: whole vectors apart.
     pub offsets: &'a [u32],
     /// How many products the sum of each pixel has, for whole vectors.
-    pub counts: &'a [f32],
+    pub counts: &'a [T],
     /// Pixels of an image.
     pub area: usize,
     pub images: usize,
@@ -61,13 +126,13 @@ pub(super) struct Walk<'a> {
 /// For each image, channel `o` and pixel: `count - 2·Σ_k (differences of filter o's k-th four signs from
 /// the pixel's)`, written to `y[image·stride + o·area + pixel]`. Filters come in pairs of
 /// `offsets.len()` bytes.
-pub(super) fn sums(
+pub(super) fn sums<T: Sum>(
     level: Level,
-    walk: &Walk<'_>,
+    walk: &Walk<'_, T>,
     w: &[u8],
     channels: usize,
     stride: usize,
-    y: &mut [f32],
+    y: &mut [T],
 ) {
     let pixels = walk.images * walk.area;
     let read = pixels.next_multiple_of(UNIT);
@@ -86,7 +151,13 @@ pub(super) fn sums(
 }
 
 /// The same without tables: exclusive or, then bits counted within each half of a byte.
-fn sums_portable(walk: &Walk<'_>, w: &[u8], channels: usize, stride: usize, y: &mut [f32]) {
+fn sums_portable<T: Sum>(
+    walk: &Walk<'_, T>,
+    w: &[u8],
+    channels: usize,
+    stride: usize,
+    y: &mut [T],
+) {
     let Walk { x, offsets, counts, area, images } = *walk;
     for from in (0..images * area).step_by(UNIT) {
         for (pair, w) in w.chunks_exact(offsets.len()).enumerate().take(channels.div_ceil(2)) {
@@ -114,7 +185,7 @@ fn sums_portable(walk: &Walk<'_>, w: &[u8], channels: usize, stride: usize, y: &
                 let pixels = from..(images * area).min(from + UNIT);
                 for (pixel, &sum) in pixels.zip(sums) {
                     let at = pixel / area * stride + (2 * pair + half) * area + pixel % area;
-                    y[at] = counts[pixel] - 2.0 * sum as f32;
+                    y[at] = counts[pixel].less(sum);
                 }
             }
         }
@@ -123,18 +194,18 @@ fn sums_portable(walk: &Walk<'_>, w: &[u8], channels: usize, stride: usize, y: &
 
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
-    use super::{BYTE, TABLE, TILE, UNIT, WORD, Walk};
+    use super::{BYTE, Sum, TABLE, TILE, UNIT, WORD, Walk};
     use crate::par;
     use std::arch::x86_64::*;
 
     /// What every tile needs to know.
     #[derive(Clone, Copy)]
-    struct Job<'a> {
-        walk: &'a Walk<'a>,
+    struct Job<'a, T> {
+        walk: &'a Walk<'a, T>,
         w: *const u8,
         channels: usize,
         stride: usize,
-        y: *mut f32,
+        y: *mut T,
         /// Sums in the making: one for each pair of channels and vector of the tile.
         kept: *mut Sums,
     }
@@ -157,7 +228,13 @@ mod avx2 {
     /// # Safety
     /// The machine has AVX2, FMA, BMI2 and POPCNT; the lengths are those that the door asserts.
     #[target_feature(enable = "avx2,fma,bmi2,popcnt")]
-    pub unsafe fn sums(walk: &Walk<'_>, w: &[u8], channels: usize, stride: usize, y: &mut [f32]) {
+    pub unsafe fn sums<T: Sum>(
+        walk: &Walk<'_, T>,
+        w: &[u8],
+        channels: usize,
+        stride: usize,
+        y: &mut [T],
+    ) {
         let pixels = walk.images * walk.area;
         // Sums of four vectors, for each pair of channels, are as many bytes as a tile of floats.
         let kept = if walk.offsets.len() > BYTE { channels.div_ceil(2) * TILE } else { 0 };
@@ -171,10 +248,10 @@ mod avx2 {
                 // their end.
                 unsafe {
                     match (pixels - first).div_ceil(UNIT) {
-                        1 => tile::<2, 1>(job, first),
-                        2 => tile::<2, 2>(job, first),
-                        3 => tile::<1, 3>(job, first),
-                        _ => tile::<1, 4>(job, first),
+                        1 => tile::<T, 2, 1>(job, first),
+                        2 => tile::<T, 2, 2>(job, first),
+                        3 => tile::<T, 1, 3>(job, first),
+                        _ => tile::<T, 1, 4>(job, first),
                     }
                 }
             }
@@ -186,7 +263,7 @@ mod avx2 {
     /// # Safety
     /// `job` is as [`sums`] makes it, and each vector begins inside the images.
     #[target_feature(enable = "avx2,fma,bmi2,popcnt")]
-    unsafe fn tile<const P: usize, const Q: usize>(job: Job<'_>, first: usize) {
+    unsafe fn tile<T: Sum, const P: usize, const Q: usize>(job: Job<'_, T>, first: usize) {
         let Walk { x, offsets, area, .. } = *job.walk;
         let places: [Place; Q] = std::array::from_fn(|q| {
             let pixel = first + q * UNIT;
@@ -316,9 +393,9 @@ mod avx2 {
     /// `job` is as [`sums`] makes it; the pairs exist, and the places are inside the images.
     #[inline]
     #[target_feature(enable = "avx2,fma,bmi2,popcnt")]
-    unsafe fn collect<const P: usize, const Q: usize>(
+    unsafe fn collect<T: Sum, const P: usize, const Q: usize>(
         found: &[[[__m256i; 2]; Q]; P],
-        job: Job<'_>,
+        job: Job<'_, T>,
         part: Part,
         pair: usize,
         places: &[Place; Q],
@@ -345,8 +422,8 @@ mod avx2 {
                     } else if places[q].whole && !part.again && channel + 1 < job.channels {
                         let y = job.y.add(places[q].at + channel * job.walk.area);
                         let counts = job.walk.counts.as_ptr().add(places[q].pixel);
-                        write(a, b, counts, y);
-                        write(c, d, counts, y.add(job.walk.area));
+                        T::write(a, b, counts, y);
+                        T::write(c, d, counts, y.add(job.walk.area));
                     } else {
                         write_pieces([a, b, c, d], job, part.again, channel, places[q].pixel);
                     }
@@ -355,13 +432,35 @@ mod avx2 {
         }
     }
 
-    /// `y = from - 2·sum` for 32 pixels.
-    ///
     /// # Safety
-    /// 32 floats can be read at `from` and written at `y`.
+    /// As [`Sum::write`] asks.
     #[inline]
     #[target_feature(enable = "avx2,fma,bmi2,popcnt")]
-    unsafe fn write(even: __m256i, odd: __m256i, from: *const f32, y: *mut f32) {
+    pub(super) unsafe fn write_integers(
+        even: __m256i,
+        odd: __m256i,
+        from: *const i16,
+        y: *mut i16,
+    ) {
+        let low = _mm256_unpacklo_epi16(even, odd);
+        let high = _mm256_unpackhi_epi16(even, odd);
+        let write = |i: usize, sums: __m256i| {
+            // SAFETY: the caller vouches for the 32 numbers of which these are 16.
+            unsafe {
+                let from = _mm256_loadu_si256(from.add(i).cast());
+                let y = y.add(i).cast();
+                _mm256_storeu_si256(y, _mm256_sub_epi16(from, _mm256_slli_epi16::<1>(sums)));
+            }
+        };
+        write(0, _mm256_permute2x128_si256::<0x20>(low, high));
+        write(16, _mm256_permute2x128_si256::<0x31>(low, high));
+    }
+
+    /// # Safety
+    /// As [`Sum::write`] asks.
+    #[inline]
+    #[target_feature(enable = "avx2,fma,bmi2,popcnt")]
+    pub(super) unsafe fn write_floats(even: __m256i, odd: __m256i, from: *const f32, y: *mut f32) {
         let low = _mm256_unpacklo_epi16(even, odd);
         let high = _mm256_unpackhi_epi16(even, odd);
         let write = |i: usize, sums: __m128i| {
@@ -386,15 +485,21 @@ mod avx2 {
     #[cold]
     #[inline(never)]
     #[target_feature(enable = "avx2,fma,bmi2,popcnt")]
-    unsafe fn write_pieces(sums: Sums, job: Job<'_>, again: bool, channel: usize, first: usize) {
+    unsafe fn write_pieces<T: Sum>(
+        sums: Sums,
+        job: Job<'_, T>,
+        again: bool,
+        channel: usize,
+        first: usize,
+    ) {
         let Walk { area, images, counts, .. } = *job.walk;
         let end = (images * area).min(first + UNIT);
         for half in 0..2.min(job.channels - channel) {
-            let mut line = [0.0; UNIT];
+            let mut line = [T::default(); UNIT];
             // SAFETY: the door asserts `y` to hold every channel of every image, and counts for
             // whole vectors; pieces end with their image, and with the line.
             unsafe {
-                let pieces = |f: &mut dyn FnMut(*mut f32, usize, usize)| {
+                let pieces = |f: &mut dyn FnMut(*mut T, usize, usize)| {
                     let mut pixel = first;
                     while pixel < end {
                         let (image, at) = (pixel / area, pixel % area);
@@ -412,7 +517,7 @@ mod avx2 {
                     line.copy_from_slice(&counts[first..][..UNIT]);
                 }
                 let to = line.as_mut_ptr();
-                write(sums[2 * half], sums[2 * half + 1], to, to);
+                T::write(sums[2 * half], sums[2 * half + 1], to, to);
                 pieces(&mut |y, i, len| y.copy_from_nonoverlapping(line[i..][..len].as_ptr(), len));
             }
         }

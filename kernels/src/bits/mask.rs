@@ -70,17 +70,20 @@ pub fn masked(mask: &Mask, slope: f32, dy: &[f32], dx: &mut [f32]) {
     });
 }
 
-/// `dy` becomes `slope·dy` where the mask is set, 0 elsewhere.
+/// `dy`, of elements from `first` on, becomes `slope·dy` where the mask is set, 0 elsewhere.
 ///
 /// # Panics
-/// If the lengths differ.
+/// If the mask does not go as far.
 #[track_caller]
-pub fn masked_in_place(mask: &Mask, slope: f32, dy: &mut [f32]) {
-    assert_eq!(dy.len(), mask.len, "bits::masked_in_place: dy and the mask");
+pub fn masked_in_place(mask: &Mask, first: usize, slope: f32, dy: &mut [f32]) {
+    assert!(first + dy.len() <= mask.len, "bits::masked_in_place: dy and the mask");
     let level = simd::level();
-    par::chunks(dy, PIECE, |i, dy| {
-        pass_in_place(level, &mask.words[i * PIECE / 64..], slope, dy);
-    });
+    let (before, dy) = dy.split_at_mut((first.next_multiple_of(64) - first).min(dy.len()));
+    for (i, dy) in before.iter_mut().enumerate() {
+        *dy = select(mask.words[first / 64] >> ((first + i) % 64), slope * *dy);
+    }
+    let words = &mask.words[first.div_ceil(64)..];
+    par::chunks(dy, PIECE, |i, dy| pass_in_place(level, &words[i * PIECE / 64..], slope, dy));
 }
 
 #[inline(always)]

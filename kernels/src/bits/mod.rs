@@ -37,11 +37,11 @@ mod mask;
 mod pack;
 mod stage;
 mod sums;
-mod words;
+pub(crate) mod words;
 
-pub use conv::conv2d;
+pub use conv::{conv2d, conv2d_i16};
 pub use dense::{Rows, dense, dense_dw, dense_dx};
-pub use grad::{conv2d_dw, conv2d_dx};
+pub use grad::{conv2d_dw, conv2d_dx, scaled_conv2d_dx};
 pub use mask::{Mask, masked, masked_in_place};
 pub use pack::{Filters, Image, Pad};
 

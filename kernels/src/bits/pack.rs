@@ -39,7 +39,7 @@ impl Pad {
 }
 
 /// A batch of +-1 images, ready for the convolution of one [`ConvGeom`]: two bits a number.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
     shape: [usize; 4],
     groups: usize,
@@ -71,6 +71,18 @@ impl Image {
             }
         });
         Image { shape: g.x(), groups: g.how.groups, nan: nan.into_inner(), bytes }
+    }
+
+    /// Images whose planes of nibbles are made already, as of one group.
+    pub(crate) fn of_planes(shape: [usize; 4], nan: bool, bytes: Vec<u8>) -> Image {
+        let [n, c, h, w] = shape;
+        assert_eq!(bytes.len(), n * c.div_ceil(4) * h * w);
+        Image { shape, groups: 1, nan, bytes }
+    }
+
+    /// Whether they are what [`Image::pack`] makes for `g`.
+    pub fn suits(&self, g: &ConvGeom) -> bool {
+        (self.shape, self.groups) == (g.x(), g.how.groups)
     }
 
     /// Writes +-1.0 in the shape `N C H W`.

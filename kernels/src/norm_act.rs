@@ -1,0 +1,571 @@
+//! What stands between two convolutions, in one pass over memory: batch normalisation, what is added
+//! to it, and the function around both. The way back takes two passes, since its sums come first.
+//!
+//! To the bit the same as [`norm::batch_norm`](crate::norm::batch_norm), an addition and a map, one
+//! after the other. Images are `[n, c, h, w]`.
+
+use crate::bits::{Image, words};
+use crate::par;
+use crate::simd::{level, per_level};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// Numbers that a pass reads.
+#[derive(Clone, Copy, Debug)]
+pub enum Numbers<'a> {
+    /// As they are.
+    Floats(&'a [f32]),
+    /// `scale[c]·z`: the sums of a binary convolution, half as long to read.
+    Integers {
+        /// The integers.
+        z: &'a [i16],
+        /// One number a channel.
+        scale: &'a [f32],
+    },
+}
+
+impl Numbers<'_> {
+    fn len(self) -> usize {
+        match self {
+            Numbers::Floats(x) => x.len(),
+            Numbers::Integers { z, .. } => z.len(),
+        }
+    }
+}
+
+/// The function around a sum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Act {
+    /// None.
+    Identity,
+    /// `max(x, 0)`; slope 1 where `x > 0`, else 0.
+    Relu,
+    /// `clamp(x, -1, 1)`; slope 1 where `|x| < 1`, else 0.
+    Hardtanh,
+}
+
+/// `y = act((x - mean)·scale + shift + residual)`, with one mean, scale and shift a channel.
+#[derive(Clone, Copy, Debug)]
+pub struct NormAct<'a> {
+    /// `N C H W`.
+    pub size: [usize; 4],
+    /// What is normalised.
+    pub x: Numbers<'a>,
+    /// The mean of each channel.
+    pub mean: &'a [f32],
+    /// What each channel is multiplied with.
+    pub scale: &'a [f32],
+    /// What is added to each channel.
+    pub shift: &'a [f32],
+    /// What is applied at the end.
+    pub act: Act,
+}
+
+/// Where the slope of [`Act`] is 1, one bit an element; each channel of an image begins a word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inside(Vec<u32>);
+
+impl Inside {
+    /// Bytes of memory it holds.
+    pub fn bytes(&self) -> usize {
+        self.0.capacity() * size_of::<u32>()
+    }
+}
+
+/// Pixels taken together: the bits of a word.
+const PIECE: usize = 32;
+
+/// Pixels of a channel whose terms are added up as floats, in as many sums as a piece has pixels,
+/// before they go on in double precision.
+const STRETCH: usize = 4096;
+
+/// Two sums, each in parts.
+type Lanes = [[f32; PIECE]; 2];
+
+/// Over images and pixels: the mean of each channel, and its biased variance.
+///
+/// The sums are taken about the channel's first pixel, so that a constant channel has a variance of
+/// exactly zero: as floats over a stretch of pixels, in double precision over stretches.
+///
+/// # Panics
+/// If a length does not fit, here as in all of this file, or there are no pixels.
+#[track_caller]
+pub fn moments(size: [usize; 4], x: Numbers<'_>, mean: &mut [f32], var: &mut [f32]) {
+    let [n, c, h, w] = size;
+    let hw = h * w;
+    assert_eq!(x.len(), n * c * hw, "moments: x of {size:?}");
+    assert!(mean.len() == c && var.len() == c, "moments: one mean and variance a channel");
+    assert!(n * hw > 0, "moments: of no pixels at all");
+    let level = level();
+    let first: Vec<f32> = (0..c).map(|at| number(x, at, at * hw)).collect();
+    let sums = add_up(n, c, hw, &mut [], |from, images, _, sums| match x {
+        Numbers::Floats(x) => {
+            moment_sums(level, &x[from..], &vec![1.0; c], &first, [images, c, hw], sums);
+        }
+        Numbers::Integers { z, scale } => {
+            moment_sums(level, &z[from..], scale, &first, [images, c, hw], sums);
+        }
+    });
+    let m = (n * hw) as f64;
+    for (at, [sum, squares]) in sums.into_iter().enumerate() {
+        let offset = sum / m;
+        mean[at] = (first[at] as f64 + offset) as f32;
+        var[at] = (squares / m - offset * offset).max(0.0) as f32;
+    }
+}
+
+/// Element `i`, of channel `at`.
+fn number(x: Numbers<'_>, at: usize, i: usize) -> f32 {
+    match x {
+        Numbers::Floats(x) => x[i],
+        Numbers::Integers { z, scale } => f32::from(z[i]) * scale[at],
+    }
+}
+
+/// Adds up what `add(first element, images, their elements of out, sums a channel)` finds in a few
+/// images at a time, in their order.
+fn add_up(
+    n: usize,
+    c: usize,
+    hw: usize,
+    out: &mut [f32],
+    add: impl Fn(usize, usize, &mut [f32], &mut [[f64; 2]]) + Sync,
+) -> Vec<[f64; 2]> {
+    let some = STRETCH.div_ceil(hw).min(n);
+    let mut parts = vec![[0.0; 2]; n.div_ceil(some) * c];
+    let size = some * c * hw;
+    let mut pieces: Vec<_> = match out {
+        [] => parts.chunks_mut(c).map(|sums| (&mut [][..], sums)).collect(),
+        _ => out.chunks_mut(size).zip(parts.chunks_mut(c)).collect(),
+    };
+    par::chunks(&mut pieces, 1, |i, piece| {
+        let (out, sums) = &mut piece[0];
+        add(i * size, some.min(n - i * some), out, sums);
+    });
+    drop(pieces);
+    let (sums, rest) = parts.split_at_mut(c);
+    for part in rest.chunks(c) {
+        for (sum, part) in sums.iter_mut().zip(part) {
+            sum[0] += part[0];
+            sum[1] += part[1];
+        }
+    }
+    parts.truncate(c);
+    parts
+}
+
+impl NormAct<'_> {
+    #[track_caller]
+    fn check(&self, op: &str) {
+        let [n, c, h, w] = self.size;
+        assert_eq!(self.x.len(), n * c * h * w, "{op}: x of {:?}", self.size);
+        let mut numbers = [self.mean, self.scale, self.shift].into_iter();
+        assert!(numbers.all(|numbers| numbers.len() == c), "{op}: one number a channel");
+        if let Numbers::Integers { scale, .. } = self.x {
+            assert_eq!(scale.len(), c, "{op}: one scale a channel");
+        }
+    }
+
+    /// Writes `y` where that is asked for, and takes its signs if `signs` says so. What it returns
+    /// first is empty where the slope is 1 everywhere.
+    #[track_caller]
+    pub fn forward(
+        &self,
+        residual: Option<&[f32]>,
+        y: Option<&mut [f32]>,
+        signs: bool,
+    ) -> (Inside, Option<Image>) {
+        const OP: &str = "norm_act";
+        self.check(OP);
+        let [n, c, h, w] = self.size;
+        let (hw, len) = (h * w, self.x.len());
+        assert!(residual.is_none_or(|r| r.len() == len), "{OP}: as many to add as in x");
+        assert!(y.as_ref().is_none_or(|y| y.len() == len), "{OP}: y of {:?}", self.size);
+        let words = if self.act == Act::Identity { 0 } else { c * hw.div_ceil(PIECE) };
+        let mut inside = vec![0; n * words];
+        let plane_bytes = if signs { c.div_ceil(4) * hw } else { 0 };
+        let mut planes = vec![0; n * plane_bytes];
+        let mut y = y.map(|y| y.chunks_mut(c * hw));
+        let mut rest = (&mut inside[..], &mut planes[..]);
+        let mut images: Vec<_> = (0..n)
+            .map(|_| OneImage {
+                y: y.as_mut().and_then(Iterator::next),
+                inside: rest.0.split_off_mut(..words).expect("words of each image"),
+                planes: rest.1.split_off_mut(..plane_bytes).expect("planes of each image"),
+            })
+            .collect();
+        let (level, nan) = (level(), AtomicBool::new(false));
+        let some = (par::GRAIN / (c * hw).max(1)).max(1);
+        par::chunks(&mut images, some, |i, images| {
+            for (j, image) in images.iter_mut().enumerate() {
+                let from = (i * some + j) * c * hw;
+                let residual = residual.map(|r| &r[from..][..c * hw]);
+                let odd = match self.x {
+                    Numbers::Floats(x) => forward(level, self, &x[from..], &[], residual, image),
+                    Numbers::Integers { z, scale } => {
+                        forward(level, self, &z[from..], scale, residual, image)
+                    }
+                };
+                if odd {
+                    nan.store(true, Relaxed);
+                }
+            }
+        });
+        drop(images);
+        let image = signs.then(|| Image::of_planes(self.size, nan.into_inner(), planes));
+        (Inside(inside), image)
+    }
+
+    /// Writes `y`, of elements from `first` on, where nothing was added.
+    #[track_caller]
+    pub fn values(&self, first: usize, y: &mut [f32]) {
+        let (level, [_, c, h, w]) = (level(), self.size);
+        let hw = h * w;
+        let mut done = 0;
+        while done < y.len() {
+            let at = first + done;
+            let len = (hw - at % hw).min(y.len() - done);
+            let to = &mut y[done..done + len];
+            match self.x {
+                Numbers::Floats(x) => values(level, self, at / hw % c, &x[at..][..len], &[], to),
+                Numbers::Integers { z, scale } => {
+                    values(level, self, at / hw % c, &z[at..][..len], scale, to);
+                }
+            }
+            done += len;
+        }
+    }
+
+    /// Element `i` of `y`, where nothing was added.
+    pub fn value(&self, i: usize) -> f32 {
+        let at = i / (self.size[2] * self.size[3]) % self.size[1];
+        self.act.of((number(self.x, at, i) - self.mean[at]) * self.scale[at] + self.shift[at])
+    }
+
+    /// `dy` becomes the gradient of the sum, zero where [`forward`](Self::forward) was not inside.
+    /// Of it, for each channel, the sums `Σ d` and `Σ d·(x - mean)`.
+    #[track_caller]
+    pub fn gate(&self, inside: &Inside, dy: &mut [f32]) -> Vec<[f64; 2]> {
+        self.check("norm_act gate");
+        let [n, c, h, w] = self.size;
+        let hw = h * w;
+        assert_eq!(dy.len(), self.x.len(), "norm_act gate: dy of {:?}", self.size);
+        let words = if self.act == Act::Identity { 0 } else { c * hw.div_ceil(PIECE) };
+        assert_eq!(inside.0.len(), n * words, "norm_act gate: of another forward pass");
+        let level = level();
+        add_up(n, c, hw, dy, |from, images, dy, sums| {
+            let inside = &inside.0[from / (c * hw).max(1) * words..][..images * words];
+            match self.x {
+                Numbers::Floats(x) => gate(level, self, &x[from..], &[], inside, dy, sums),
+                Numbers::Integers { z, scale } => {
+                    gate(level, self, &z[from..], scale, inside, dy, sums);
+                }
+            }
+        })
+    }
+
+    /// The gradient of `x` from that of the sum, whose own are `sums`; `mean` and `inv_std` being
+    /// those of `x`, and `scale = gamma·inv_std`:
+    ///
+    /// ```text
+    /// dx = scale·(d - Σd/m - (x - mean)·inv_std²·Σ d·(x - mean)/m)      dbeta = Σ d
+    /// m = n·hw                                                          dgamma = inv_std·Σ d·(x - mean)
+    /// ```
+    ///
+    /// Where `d` is `None` it is what `dx` holds.
+    #[track_caller]
+    pub fn dx(&self, inv_std: &[f32], sums: &[[f64; 2]], d: Option<&[f32]>, dx: &mut [f32]) {
+        self.check("norm_act dx");
+        let [n, c, h, w] = self.size;
+        let hw = h * w;
+        let len = n * c * hw;
+        assert!(dx.len() == len && d.is_none_or(|d| d.len() == len), "norm_act dx: lengths");
+        assert!(inv_std.len() == c && sums.len() == c, "norm_act dx: one number a channel");
+        let m = (n * hw) as f64;
+        let numbers: Vec<[f32; 2]> = sums
+            .iter()
+            .zip(inv_std)
+            .map(|([sum, along], &inv_std)| {
+                [(sum / m) as f32, (along / m * inv_std as f64 * inv_std as f64) as f32]
+            })
+            .collect();
+        let level = level();
+        let some = (par::GRAIN / (c * hw).max(1)).max(1) * c * hw;
+        par::chunks(dx, some, |i, dx| {
+            let d = d.map(|d| &d[i * some..][..dx.len()]);
+            match self.x {
+                Numbers::Floats(x) => back(level, self, &x[i * some..], &[], &numbers, d, dx),
+                Numbers::Integers { z, scale } => {
+                    back(level, self, &z[i * some..], scale, &numbers, d, dx);
+                }
+            }
+        });
+    }
+}
+
+impl Act {
+    /// `act(x)`
+    #[inline(always)]
+    pub fn of(self, x: f32) -> f32 {
+        match self {
+            Act::Identity => x,
+            Act::Relu => x.max(0.0),
+            Act::Hardtanh => x.clamp(-1.0, 1.0),
+        }
+    }
+}
+
+/// What becomes of one image.
+struct OneImage<'a> {
+    y: Option<&'a mut [f32]>,
+    inside: &'a mut [u32],
+    planes: &'a mut [u8],
+}
+
+/// A number as it is stored.
+trait Stored: Copy + Sync {
+    fn float(self) -> f32;
+}
+
+impl Stored for f32 {
+    #[inline(always)]
+    fn float(self) -> f32 {
+        self
+    }
+}
+
+impl Stored for i16 {
+    #[inline(always)]
+    fn float(self) -> f32 {
+        f32::from(self)
+    }
+}
+
+/// A piece of a row, as floats times `scale`; zeros beyond its end.
+#[inline(always)]
+fn piece<X: Stored>(x: &[X], at: usize, scale: f32) -> [f32; PIECE] {
+    let mut y = [0.0; PIECE];
+    if let Some(x) = x[at..].first_chunk::<PIECE>() {
+        for i in 0..PIECE {
+            y[i] = x[i].float() * scale;
+        }
+    } else {
+        for (y, x) in y.iter_mut().zip(&x[at..]) {
+            *y = x.float() * scale;
+        }
+    }
+    y
+}
+
+/// Writes as much of a piece as there is room for.
+#[inline(always)]
+fn put(x: &[f32; PIECE], y: &mut [f32], at: usize) {
+    match y[at..].first_chunk_mut::<PIECE>() {
+        Some(y) => *y = *x,
+        None => {
+            let y = &mut y[at..];
+            y.copy_from_slice(&x[..y.len()]);
+        }
+    }
+}
+
+/// One number of a channel, or 1 for all.
+#[inline(always)]
+fn of_channel(scale: &[f32], at: usize) -> f32 {
+    if scale.is_empty() { 1.0 } else { scale[at] }
+}
+
+per_level! {
+    fn forward[X: Stored](
+        job: &NormAct<'_>,
+        x: &[X],
+        scales: &[f32],
+        residual: Option<&[f32]>,
+        image: &mut OneImage<'_>,
+    ) -> bool {
+        let [_, c, h, w] = job.size;
+        let (hw, mut nan) = (h * w, false);
+        let row_words = hw.div_ceil(PIECE);
+        for at in 0..c {
+            let row = at * hw..(at + 1) * hw;
+            let (x, s) = (&x[row.clone()], of_channel(scales, at));
+            let (mean, scale, shift) = (job.mean[at], job.scale[at], job.shift[at]);
+            let residual = residual.map(|r| &r[row.clone()]);
+            for (word, p) in (0..hw).step_by(PIECE).enumerate() {
+                let mut y = piece(x, p, s);
+                for i in 0..PIECE {
+                    y[i] = (y[i] - mean) * scale + shift;
+                }
+                if let Some(r) = residual {
+                    let r = piece(r, p, 1.0);
+                    for i in 0..PIECE {
+                        y[i] += r[i];
+                    }
+                }
+                match job.act {
+                    Act::Identity => {}
+                    Act::Relu => {
+                        image.inside[at * row_words + word] = words::above::<FUSED>(&y);
+                        for i in 0..PIECE {
+                            y[i] = y[i].max(0.0);
+                        }
+                    }
+                    Act::Hardtanh => {
+                        image.inside[at * row_words + word] = words::within_one::<FUSED>(&y);
+                        for i in 0..PIECE {
+                            y[i] = y[i].clamp(-1.0, 1.0);
+                        }
+                    }
+                }
+                if let Some(to) = &mut image.y {
+                    put(&y, &mut to[row.clone()], p);
+                }
+                if !image.planes.is_empty() {
+                    let plane = &mut image.planes[at / 4 * hw..][..hw][p..];
+                    let b = (at % 4) as u32;
+                    match plane.first_chunk_mut() {
+                        Some(plane) => nan |= words::gather_piece::<FUSED>(&y, b, plane),
+                        None => {
+                            let mut whole = [0; PIECE];
+                            nan |= words::gather_piece::<FUSED>(&y, b, &mut whole);
+                            plane.iter_mut().zip(whole).for_each(|(to, bit)| *to |= bit);
+                        }
+                    }
+                }
+            }
+        }
+        nan
+    }
+
+    fn values[X: Stored](
+        job: &NormAct<'_>,
+        at: usize,
+        x: &[X],
+        scales: &[f32],
+        y: &mut [f32],
+    ) {
+        let (mean, scale, shift) = (job.mean[at], job.scale[at], job.shift[at]);
+        let s = of_channel(scales, at);
+        for (y, x) in y.iter_mut().zip(x) {
+            *y = job.act.of((x.float() * s - mean) * scale + shift);
+        }
+    }
+
+    /// `Σ (x - first)` and `Σ (x - first)²`.
+    fn moment_sums[X: Stored](
+        x: &[X],
+        scales: &[f32],
+        first: &[f32],
+        size: [usize; 3],
+        sums: &mut [[f64; 2]],
+    ) {
+        let [images, c, hw] = size;
+        for at in 0..c {
+            let (s, first) = (scales[at], first[at]);
+            let mut lanes = [[0.0; PIECE]; 2];
+            for image in 0..images {
+                let x = &x[(image * c + at) * hw..][..hw];
+                for x in x.chunks(STRETCH) {
+                    let len = x.len();
+                    for p in (0..len).step_by(PIECE) {
+                        let x = piece(x, p, s);
+                        let here = (len - p).min(PIECE);
+                        add_terms(&mut lanes, here, |i| {
+                            let x = x[i] - first;
+                            [x, x * x]
+                        });
+                    }
+                    if hw > STRETCH {
+                        flush(&mut lanes, &mut sums[at]);
+                    }
+                }
+            }
+            flush(&mut lanes, &mut sums[at]);
+        }
+    }
+
+    fn gate[X: Stored](
+        job: &NormAct<'_>,
+        x: &[X],
+        scales: &[f32],
+        inside: &[u32],
+        dy: &mut [f32],
+        sums: &mut [[f64; 2]],
+    ) {
+        let [_, c, h, w] = job.size;
+        let hw = h * w;
+        let images = dy.len() / (c * hw);
+        let row_words = if inside.is_empty() { 0 } else { hw.div_ceil(PIECE) };
+        for at in 0..c {
+            let (s, mean) = (of_channel(scales, at), job.mean[at]);
+            let mut lanes = [[0.0; PIECE]; 2];
+            for image in 0..images {
+                let row = image * c + at;
+                let (x, dy) = (&x[row * hw..][..hw], &mut dy[row * hw..][..hw]);
+                let inside = &inside[row * row_words..][..row_words];
+                for (word, p) in (0..hw).step_by(PIECE).enumerate() {
+                    let x = piece(x, p, s);
+                    let mut d = piece(dy, p, 1.0);
+                    if row_words > 0 {
+                        d = words::select(inside[word], &d);
+                        put(&d, dy, p);
+                    }
+                    add_terms(&mut lanes, (hw - p).min(PIECE), |i| [d[i], d[i] * (x[i] - mean)]);
+                    if (word + 1) * PIECE % STRETCH == 0 {
+                        flush(&mut lanes, &mut sums[at]);
+                    }
+                }
+            }
+            flush(&mut lanes, &mut sums[at]);
+        }
+    }
+
+    fn back[X: Stored](
+        job: &NormAct<'_>,
+        x: &[X],
+        scales: &[f32],
+        numbers: &[[f32; 2]],
+        d: Option<&[f32]>,
+        dx: &mut [f32],
+    ) {
+        let [_, c, h, w] = job.size;
+        let hw = (h * w).max(1);
+        for (row, dx) in dx.chunks_exact_mut(hw).enumerate() {
+            let at = row % c;
+            let (x, s, mean) = (&x[row * hw..][..hw], of_channel(scales, at), job.mean[at]);
+            let (scale, [offset, slope]) = (job.scale[at], numbers[at]);
+            let d = d.map(|d| &d[row * hw..][..hw]);
+            for p in (0..hw).step_by(PIECE) {
+                let x = piece(x, p, s);
+                let mut d = match d {
+                    Some(d) => piece(d, p, 1.0),
+                    None => piece(dx, p, 1.0),
+                };
+                for i in 0..PIECE {
+                    d[i] = scale * (d[i] - offset - (x[i] - mean) * slope);
+                }
+                put(&d, dx, p);
+            }
+        }
+    }
+}
+
+/// Adds the terms of a piece with `len` pixels to the lanes.
+#[inline(always)]
+fn add_terms(lanes: &mut Lanes, len: usize, term: impl Fn(usize) -> [f32; 2]) {
+    let mut add = |i: usize| {
+        let [a, b] = term(i);
+        lanes[0][i] += a;
+        lanes[1][i] += b;
+    };
+    // Nearly all pieces are whole, and their length a constant to the compiler.
+    if len == PIECE { (0..PIECE).for_each(&mut add) } else { (0..len).for_each(add) }
+}
+
+/// Adds the lanes to the sums, and begins them anew.
+#[inline(always)]
+fn flush(lanes: &mut Lanes, sums: &mut [f64; 2]) {
+    for (lanes, sum) in lanes.iter_mut().zip(sums) {
+        *sum += lanes.iter().map(|&lane| f64::from(lane)).sum::<f64>();
+        *lanes = [0.0; PIECE];
+    }
+}
