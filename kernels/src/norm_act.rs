@@ -34,7 +34,7 @@ impl Numbers<'_> {
 
 /// The function around a sum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Act {
+pub enum Activation {
     /// None.
     Identity,
     /// `max(x, 0)`; slope 1 where `x > 0`, else 0.
@@ -57,10 +57,10 @@ pub struct NormAct<'a> {
     /// What is added to each channel.
     pub shift: &'a [f32],
     /// What is applied at the end.
-    pub act: Act,
+    pub act: Activation,
 }
 
-/// Where the slope of [`Act`] is 1, one bit an element; each channel of an image begins a word.
+/// Where the slope of [`Activation`] is 1, one bit an element; each channel of an image begins a word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inside(Vec<u32>);
 
@@ -180,7 +180,7 @@ impl NormAct<'_> {
         let (hw, len) = (h * w, self.x.len());
         assert!(residual.is_none_or(|r| r.len() == len), "{OP}: as many to add as in x");
         assert!(y.as_ref().is_none_or(|y| y.len() == len), "{OP}: y of {:?}", self.size);
-        let words = if self.act == Act::Identity { 0 } else { c * hw.div_ceil(PIECE) };
+        let words = if self.act == Activation::Identity { 0 } else { c * hw.div_ceil(PIECE) };
         let mut inside = vec![0; n * words];
         let plane_bytes = if signs { c.div_ceil(4) * hw } else { 0 };
         let mut planes = vec![0; n * plane_bytes];
@@ -249,7 +249,7 @@ impl NormAct<'_> {
         let [n, c, h, w] = self.size;
         let hw = h * w;
         assert_eq!(dy.len(), self.x.len(), "norm_act gate: dy of {:?}", self.size);
-        let words = if self.act == Act::Identity { 0 } else { c * hw.div_ceil(PIECE) };
+        let words = if self.act == Activation::Identity { 0 } else { c * hw.div_ceil(PIECE) };
         assert_eq!(inside.0.len(), n * words, "norm_act gate: of another forward pass");
         let level = level();
         add_up(n, c, hw, dy, |from, images, dy, sums| {
@@ -302,14 +302,14 @@ impl NormAct<'_> {
     }
 }
 
-impl Act {
+impl Activation {
     /// `act(x)`
     #[inline(always)]
     pub fn of(self, x: f32) -> f32 {
         match self {
-            Act::Identity => x,
-            Act::Relu => x.max(0.0),
-            Act::Hardtanh => x.clamp(-1.0, 1.0),
+            Activation::Identity => x,
+            Activation::Relu => x.max(0.0),
+            Activation::Hardtanh => x.clamp(-1.0, 1.0),
         }
     }
 }
@@ -402,14 +402,14 @@ per_level! {
                     }
                 }
                 match job.act {
-                    Act::Identity => {}
-                    Act::Relu => {
+                    Activation::Identity => {}
+                    Activation::Relu => {
                         image.inside[at * row_words + word] = words::above::<FUSED>(&y);
                         for i in 0..PIECE {
                             y[i] = y[i].max(0.0);
                         }
                     }
-                    Act::Hardtanh => {
+                    Activation::Hardtanh => {
                         image.inside[at * row_words + word] = words::within_one::<FUSED>(&y);
                         for i in 0..PIECE {
                             y[i] = y[i].clamp(-1.0, 1.0);

@@ -2,7 +2,7 @@
 //! sums and gradients are what their formulas say, at each instruction set, at one thread and at two.
 
 use dirnet_kernels::bits::Image;
-use dirnet_kernels::norm_act::{Act, NormAct, Numbers, moments};
+use dirnet_kernels::norm_act::{Activation, NormAct, Numbers, moments};
 use dirnet_kernels::{Conv, ConvGeom, elementwise, naive, norm, par, simd};
 
 const SIZES: [[usize; 4]; 8] = [
@@ -73,7 +73,7 @@ fn one_pass_is_its_parts_one_after_the_other() {
             let scale: Vec<f32> = inv_std.iter().zip(&gamma).map(|(s, g)| s * g).collect();
             let mut normed = vec![0.0; len];
             norm::batch_norm(n, c, hw, as_floats, mean, &inv_std, &gamma, &beta, &mut normed);
-            for act in [Act::Identity, Act::Relu, Act::Hardtanh] {
+            for act in [Activation::Identity, Activation::Relu, Activation::Hardtanh] {
                 let job = NormAct { size, x, mean, scale: &scale, shift: &beta, act };
                 for residual in [None, Some(&residual[..])] {
                     let what = format!("{size:?} {act:?} {}", residual.is_some());
@@ -98,7 +98,7 @@ fn one_pass_is_its_parts_one_after_the_other() {
                         (y, signs, inside, d, sums, dx)
                     });
                     assert_eq!(y, want, "{what}");
-                    assert_eq!(inside.bytes() == 0, act == Act::Identity);
+                    assert_eq!(inside.bytes() == 0, act == Activation::Identity);
                     let g = ConvGeom::new(&size, &[1, c, 1, 1], Conv::valid());
                     let mut want_signs = vec![0.0; len];
                     Image::pack(&g, &want).unpack(&mut want_signs);
@@ -115,9 +115,9 @@ fn one_pass_is_its_parts_one_after_the_other() {
                     }
 
                     let slope = |x: f32| match act {
-                        Act::Identity => true,
-                        Act::Relu => x > 0.0,
-                        Act::Hardtanh => x.abs() < 1.0,
+                        Activation::Identity => true,
+                        Activation::Relu => x > 0.0,
+                        Activation::Hardtanh => x.abs() < 1.0,
                     };
                     let want_d: Vec<f32> = sum
                         .iter()
@@ -172,7 +172,7 @@ fn a_nan_is_told() {
         mean: &[0.0],
         scale: &[1.0],
         shift: &[0.0],
-        act: Act::Hardtanh,
+        act: Activation::Hardtanh,
     };
     assert!(job.forward(None, None, true).1.expect("asked for").has_nan());
 }

@@ -40,31 +40,61 @@ impl<'t> Var<'t> {
         let latent = Latent::of(w, rule);
         let (ready, scale) = latent.ready();
         let filters = Filters::pack(&g, &ready);
-        let image = Image::pack(&g, self.value());
-        let scaled = move |z: Tensor, scale: &Tensor| {
-            if scale.iter().all(|&s| s == 1.0) {
-                return z;
-            }
-            let area = g.oh * g.ow;
-            Tensor::build(g.y(), |y| scale_channels(g.n, g.o, area, &z, scale, y))
+        let image = Signs::of(&g, self.value());
+        let y = if g.taps() <= i16::MAX as usize {
+            Tensor::integers(g.y(), scale.clone(), |z| {
+                bits::conv2d_i16(&g, image.get(), &filters, pad, z);
+            })
+        } else {
+            let z = Tensor::build(g.y(), |z| bits::conv2d(&g, image.get(), &filters, pad, z));
+            Tensor::build(g.y(), |y| scale_channels(g.n, g.o, g.oh * g.ow, &z, &scale, y))
         };
-        let z = Tensor::build(g.y(), |z| bits::conv2d(&g, &image, &filters, pad, z));
-        let y = scaled(z, &scale);
 
         let slope = Slope::save(estimator, self);
-        let (image_bytes, filter_bytes) = (image.bytes(), filters.bytes());
-        let (image, filters) = (Held::new(image, image_bytes), Held::new(filters, filter_bytes));
+        let filter_bytes = filters.bytes();
+        let filters = Held::new(filters, filter_bytes);
         self.tape().record("bin_conv2d", y, [self, w], move |dy, wanted| {
-            let dz = scaled(dy, &scale);
             let dx = wanted[0].then(|| {
-                slope.times(Tensor::build(g.x(), |dx| bits::conv2d_dx(&g, &filters, &dz, dx)))
+                Tensor::build(g.x(), |dx| {
+                    let finish = |first, dx: &mut [f32]| slope.apply(first, dx);
+                    bits::scaled_conv2d_dx(&g, &filters, &scale, &dy, dx, finish);
+                })
             });
             let dw = wanted[1].then(|| {
-                let dw = Tensor::build(g.filters(), |dw| bits::conv2d_dw(&g, &image, pad, &dz, dw));
+                let dw = Tensor::build(g.filters(), |dw| {
+                    bits::conv2d_dw(&g, image.get(), pad, &dy, dw);
+                    for (dw, scale) in dw.chunks_mut(g.taps()).zip(&*scale) {
+                        dw.iter_mut().for_each(|dw| *dw *= scale);
+                    }
+                });
                 latent.backward(dw)
             });
             [dx, dw]
         })
+    }
+}
+
+/// The signs of an image: those that came with it, or packed here.
+enum Signs {
+    Given(Tensor),
+    Packed(Held<Image>),
+}
+
+impl Signs {
+    fn of(g: &ConvGeom, x: &Tensor) -> Signs {
+        if x.signs().is_some_and(|signs| signs.suits(g)) {
+            return Signs::Given(x.clone());
+        }
+        let image = Image::pack(g, x);
+        let bytes = image.bytes();
+        Signs::Packed(Held::new(image, bytes))
+    }
+
+    fn get(&self) -> &Image {
+        match self {
+            Signs::Given(x) => x.signs().expect("looked for when it was saved"),
+            Signs::Packed(image) => image,
+        }
     }
 }
 

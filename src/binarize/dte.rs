@@ -30,8 +30,9 @@ pub enum Bound {
 /// - absolute, slope ≥ tau:  the largest `t` with `arccosh(√(k·t/tau)) / t ≥ q`. Where no `t`
 ///   satisfies it (`tau` = 1 and `q` > 0.4477), the `t` that reaches furthest (1.724 for `tau` = 1).
 ///
-/// The quantile is taken of at most 4,096 elements, evenly spaced: a share of `eps` = 0.1 is then
-/// met within about 0.005 (one standard error). If it is zero (a tensor of zeros), nothing bounds `t`.
+/// The quantile is taken of the elements that [`fit`](Estimator::fit) is shown, some 4,000 of a large
+/// tensor: a share of `eps` = 0.1 is then met within about 0.005 (one standard error). If it is zero
+/// (a tensor of zeros), nothing bounds `t`.
 ///
 /// | x             |  -1.5 |  -0.3 | 0 |   0.3 |   1.5 |
 /// | ------------- | ----- | ----- | - | ----- | ----- |
@@ -89,10 +90,7 @@ impl Estimator for Dte {
 
 /// The size that a share `eps` of the elements does not exceed.
 fn quantile_of_size(x: &[f32], eps: f32) -> f32 {
-    const SAMPLE: usize = 4096;
-    // An odd step does not fall into step with channels or rows.
-    let step = (x.len() / SAMPLE).max(1) | 1;
-    let mut sizes: Vec<f32> = x.iter().step_by(step).map(|x| x.abs()).collect();
+    let mut sizes: Vec<f32> = x.iter().map(|x| x.abs()).collect();
     if sizes.is_empty() {
         return 0.0;
     }

@@ -43,8 +43,9 @@ pub trait Estimator: Debug + Send + Sync + 'static {
     /// Its derivative: what the gradient of the sign is multiplied with.
     fn slope(&self, x: f32) -> f32;
 
-    /// The curve for these elements at this point of training, from 0 to 1; `None` means this very
-    /// one. For schedules, and for curves that look at the distribution.
+    /// The curve for a tensor with these elements at this point of training, from 0 to 1; `None`
+    /// means this very one. For schedules, and for curves that look at the distribution. Of a large
+    /// tensor it is shown some four thousand elements, evenly spaced.
     fn fit(&self, x: &[f32], progress: f32) -> Option<Arc<dyn Estimator>> {
         let _ = (x, progress);
         None
@@ -56,10 +57,10 @@ pub trait Estimator: Debug + Send + Sync + 'static {
         None
     }
 
-    /// `dx = slope(x) · dy`; provided, and compiled anew for each curve, so that the call into it
-    /// is paid once a tensor and not once an element.
-    fn backward(&self, x: &[f32], dy: &[f32], dx: &mut [f32]) {
-        elementwise::zip(x, dy, dx, |x, dy| self.slope(x) * dy);
+    /// `dy` becomes `slope(x) · dy`; provided, and compiled anew for each curve, so that the call into
+    /// it is paid once for many elements.
+    fn backward(&self, x: &[f32], dy: &mut [f32]) {
+        elementwise::zip_in_place(dy, x, |dy, x| self.slope(x) * dy);
     }
 }
 
@@ -79,8 +80,8 @@ impl Estimator for Arc<dyn Estimator> {
     fn window(&self) -> Option<(f32, f32)> {
         (**self).window()
     }
-    fn backward(&self, x: &[f32], dy: &[f32], dx: &mut [f32]) {
-        (**self).backward(x, dy, dx);
+    fn backward(&self, x: &[f32], dy: &mut [f32]) {
+        (**self).backward(x, dy);
     }
 }
 

@@ -4,6 +4,7 @@ use super::Estimator;
 use crate::tensor::Held;
 use crate::{Tensor, Var};
 use dirnet_kernels::bits::{self, Mask};
+use dirnet_kernels::{elementwise, par};
 use std::sync::Arc;
 
 impl<'t> Var<'t> {
@@ -27,7 +28,7 @@ impl<'t> Var<'t> {
     /// ```
     pub fn binarize(&self, estimator: &Arc<dyn Estimator>) -> Var<'t> {
         let y = Tensor::build(self.shape(), |y| {
-            dirnet_kernels::elementwise::map(self.value(), y, bits::sign);
+            elementwise::map(self.value(), y, bits::sign);
         });
         let slope = Slope::save(estimator, self);
         self.tape().record("binarize", y, [self], move |dy, _| [Some(slope.times(dy))])
@@ -40,7 +41,7 @@ pub(super) enum Slope {
     Constant(f32),
     /// The same within a window: one bit an element.
     Window(Held<Mask>, f32),
-    /// A curve: the elements themselves, shared with whoever made them.
+    /// A curve: the elements themselves, shared with whoever made them, in whatever form they are.
     Curve(Arc<dyn Estimator>, Tensor),
     /// On a tape that does not record.
     Nowhere,
@@ -56,30 +57,40 @@ impl Slope {
     }
 
     pub(super) fn at(estimator: &Arc<dyn Estimator>, x: &Tensor, progress: f32) -> Self {
-        let fitted = estimator.fit(x, progress).unwrap_or_else(|| estimator.clone());
+        let fitted = estimator.fit(&x.sample(), progress).unwrap_or_else(|| estimator.clone());
         match fitted.window() {
             Some((limit, slope)) if limit.is_infinite() => Slope::Constant(slope),
-            Some((limit, slope)) => {
+            // What has not become floats by now need not for a mask.
+            Some((limit, slope)) if x.floats().is_some() => {
                 let mask = Mask::within(x, limit);
                 let bytes = mask.bytes();
                 Slope::Window(Held::new(mask, bytes), slope)
             }
-            None => Slope::Curve(fitted, x.clone()),
+            _ => Slope::Curve(fitted, x.clone()),
         }
     }
 
     /// `slope · dy`
     pub(super) fn times(&self, mut dy: Tensor) -> Tensor {
+        self.apply(0, dy.data_mut());
+        dy
+    }
+
+    /// `dy`, of elements from `first` on, becomes `slope · dy`.
+    pub(super) fn apply(&self, first: usize, dy: &mut [f32]) {
         match self {
-            Slope::Constant(slope) if *slope == 1.0 => dy,
-            Slope::Constant(slope) => dy.map(|dy| dy * slope),
-            Slope::Window(mask, slope) => {
-                bits::masked_in_place(mask, 0, *slope, dy.data_mut());
-                dy
-            }
-            Slope::Curve(estimator, x) => {
-                Tensor::build(dy.shape(), |dx| estimator.backward(x, &dy, dx))
-            }
+            Slope::Constant(slope) if *slope == 1.0 => {}
+            Slope::Constant(slope) => elementwise::scale(dy, *slope),
+            Slope::Window(mask, slope) => bits::masked_in_place(mask, first, *slope, dy),
+            Slope::Curve(estimator, x) => match x.floats() {
+                Some(x) => estimator.backward(&x[first..first + dy.len()], dy),
+                None => par::chunks(dy, par::GRAIN, |i, dy| {
+                    par::scratch(dy.len(), |here| {
+                        x.read(first + i * par::GRAIN, here);
+                        estimator.backward(here, dy);
+                    });
+                }),
+            },
             Slope::Nowhere => unreachable!("a gradient reached what was recorded as a constant"),
         }
     }

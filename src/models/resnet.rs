@@ -67,7 +67,7 @@ impl ResNet {
 
 impl Module for ResNet {
     fn forward<'t>(&self, x: &Var<'t>) -> Var<'t> {
-        let mut x = self.activation.forward(&self.norm.forward(&self.stem.forward(x)));
+        let mut x = self.norm.forward_act(&self.stem.forward(x), None, self.activation);
         for block in &self.blocks {
             x = block.forward(&x);
         }
@@ -127,14 +127,17 @@ impl Block {
 
 impl Module for Block {
     fn forward<'t>(&self, x: &Var<'t>) -> Var<'t> {
-        let act = |x: &Var<'t>| self.activation.forward(x);
-        let first = self.bn1.forward(&self.conv1.forward(x));
-        let second = |x: &Var<'t>| self.bn2.forward(&self.conv2.forward(x));
+        let act = self.activation;
+        let around = self.around(x);
+        let first = self.conv1.forward(x);
         match self.shortcut {
-            Shortcut::Normal => act(&(second(&act(&first)) + self.around(x))),
+            Shortcut::Normal => {
+                let x = self.bn1.forward_act(&first, None, act);
+                self.bn2.forward_act(&self.conv2.forward(&x), Some(&around), act)
+            }
             Shortcut::BiReal => {
-                let x = act(&(first + self.around(x)));
-                act(&(second(&x) + x))
+                let x = self.bn1.forward_act(&first, Some(&around), act);
+                self.bn2.forward_act(&self.conv2.forward(&x), Some(&x), act)
             }
         }
     }

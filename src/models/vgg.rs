@@ -63,7 +63,7 @@ impl Module for Vgg {
             if *pool {
                 x = x.max_pool2d(2, 2, 0);
             }
-            x = self.activation.forward(&norm.forward(&x));
+            x = norm.forward_act(&x, None, self.activation);
         }
         self.head.forward(&x.flatten())
     }

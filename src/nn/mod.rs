@@ -43,18 +43,14 @@ impl<M: Module + ?Sized> Module for Box<M> {
     }
 }
 
-/// What stands between two layers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// `max(x, 0)`: in nets whose activations stay float.
-    Relu,
-    /// `clamp(x, -1, 1)`: before a sign, where a `Relu` would leave nothing but +1.
-    Hardtanh,
-}
+/// What stands between two layers: [`Relu`](Activation::Relu) in nets whose activations stay float;
+/// [`Hardtanh`](Activation::Hardtanh) before a sign, where a `Relu` would leave nothing but +1.
+pub use crate::ops::Activation;
 
 impl Module for Activation {
     fn forward<'t>(&self, x: &Var<'t>) -> Var<'t> {
         match self {
+            Activation::Identity => x.clone(),
             Activation::Relu => x.relu(),
             Activation::Hardtanh => x.hardtanh(),
         }

@@ -1,8 +1,9 @@
 //! Batch normalisation with running statistics.
 
-use super::Module;
+use super::{Activation, Module};
+use crate::ops::Moments;
 use crate::watch::LayerNote;
-use crate::{ParamId, Params, Role, Tensor, Var};
+use crate::{LayerGuard, ParamId, Params, Role, Tensor, Var};
 
 /// Batch normalisation of `N C …` (Ioffe and Szegedy, 2015, arXiv 1502.03167), as in PyTorch.
 ///
@@ -51,26 +52,31 @@ impl BatchNorm {
         let b = each(&|c| beta[c] - mean[c] * a[c]);
         (a, b)
     }
-}
 
-impl Module for BatchNorm {
-    fn forward<'t>(&self, x: &Var<'t>) -> Var<'t> {
-        let tape = x.tape();
-        let _layer = tape.layer(&self.name, || {
-            let channels = x.shape()[1];
-            LayerNote {
-                kind: "batch norm",
-                output: x.shape()[1..].to_vec(),
-                params_32bit: 2 * channels,
-                bytes_packed: 8 * channels,
-                ..LayerNote::default()
-            }
-        });
-        if !tape.is_training() {
-            let (a, b) = self.folded(tape.params());
-            return x.channel_affine(&tape.constant(a), &tape.constant(b));
+    /// `activation(norm(x) + residual)`, in fewer passes over memory where `x` are images and the
+    /// tape records.
+    pub fn forward_act<'t>(
+        &self,
+        x: &Var<'t>,
+        residual: Option<&Var<'t>>,
+        activation: Activation,
+    ) -> Var<'t> {
+        if x.tape().is_training() && x.shape().len() == 4 {
+            return self.train(x, |gamma, beta| x.norm_act(gamma, beta, EPS, residual, activation));
         }
-        let (y, batch) = x.batch_norm(&tape.param(self.gamma), &tape.param(self.beta), EPS);
+        let y = self.forward(x);
+        activation.forward(&residual.map_or(y.clone(), |residual| y + residual))
+    }
+
+    /// Normalises by the batch's moments, and has the running statistics follow them.
+    fn train<'t>(
+        &self,
+        x: &Var<'t>,
+        normalize: impl FnOnce(&Var<'t>, &Var<'t>) -> (Var<'t>, Moments),
+    ) -> Var<'t> {
+        let tape = x.tape();
+        let _layer = self.layer(x);
+        let (y, batch) = normalize(&tape.param(self.gamma), &tape.param(self.beta));
         let unbiased = batch.count as f32 / (batch.count as f32 - 1.0).max(1.0);
         for (id, new, factor) in [(self.mean, batch.mean, 1.0), (self.var, batch.var, unbiased)] {
             let old = &tape.params()[id].value;
@@ -82,6 +88,31 @@ impl Module for BatchNorm {
             tape.update(id, moved);
         }
         y
+    }
+
+    fn layer<'t>(&self, x: &Var<'t>) -> LayerGuard<'t> {
+        x.tape().layer(&self.name, || {
+            let channels = x.shape()[1];
+            LayerNote {
+                kind: "batch norm",
+                output: x.shape()[1..].to_vec(),
+                params_32bit: 2 * channels,
+                bytes_packed: 8 * channels,
+                ..LayerNote::default()
+            }
+        })
+    }
+}
+
+impl Module for BatchNorm {
+    fn forward<'t>(&self, x: &Var<'t>) -> Var<'t> {
+        let tape = x.tape();
+        if tape.is_training() {
+            return self.train(x, |gamma, beta| x.batch_norm(gamma, beta, EPS));
+        }
+        let _layer = self.layer(x);
+        let (a, b) = self.folded(tape.params());
+        x.channel_affine(&tape.constant(a), &tape.constant(b))
     }
 }
 

@@ -9,6 +9,7 @@
 //! | `conv` | `conv2d` |
 //! | `pool` | `max_pool2d` `avg_pool2d` `global_avg_pool` |
 //! | `norm` | `batch_norm` `channel_affine` `add_channels` `mul_channels` |
+//! | `norm_act` | `norm_act`: batch norm, a sum and an activation in one |
 //! | `reduce` | `sum` `mean` |
 //! | `shape` | `reshape` `flatten` `transpose` `concat` `narrow` `pad_channels` `subsample` |
 //! | `loss` | `log_softmax` `softmax` `cross_entropy` `mse` `smooth_l1` `kl_div` |
@@ -21,10 +22,12 @@ mod elementwise;
 mod loss;
 mod matmul;
 mod norm;
+mod norm_act;
 mod pool;
 mod reduce;
 mod shape;
 
 pub use dirnet_kernels::Conv;
+pub use dirnet_kernels::norm_act::Activation;
 pub use norm::Moments;
 pub use shape::concat;

@@ -49,7 +49,7 @@ pub fn reset_peak() {
     POOL.with_borrow_mut(|pool| pool.peak = pool.live);
 }
 
-/// The memory of a tensor.
+/// Memory for floats.
 pub(super) struct Buffer(Vec<f32>);
 
 impl Buffer {

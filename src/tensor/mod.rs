@@ -1,14 +1,18 @@
 //! Numbers and a shape: the value that operations pass around. No gradient in sight.
 
 mod buffer;
+mod compact;
 
 pub use buffer::{Held, live_bytes, peak_bytes, reset_peak};
+pub(crate) use compact::Compact;
 
 use crate::Rng;
 use buffer::Buffer;
+use compact::Integers;
+use dirnet_kernels::{bits::Image, par};
 use std::fmt;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// An array of `f32`, contiguous and row major.
 ///
@@ -25,7 +29,22 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct Tensor {
     shape: Vec<usize>,
-    buffer: Arc<Buffer>,
+    numbers: Arc<Numbers>,
+}
+
+/// What the tensors that share it have in common.
+struct Numbers {
+    /// Made of the smaller form when first read, if there is one.
+    floats: OnceLock<Buffer>,
+    compact: Option<Box<dyn Compact>>,
+    /// Their signs, where somebody had them at hand.
+    signs: Option<Held<Image>>,
+}
+
+impl Numbers {
+    fn new(floats: Buffer) -> Arc<Numbers> {
+        Arc::new(Numbers { floats: OnceLock::from(floats), compact: None, signs: None })
+    }
 }
 
 impl Tensor {
@@ -42,7 +61,7 @@ impl Tensor {
             "tensor: shape {shape:?} does not hold {} numbers",
             data.len()
         );
-        Tensor { shape: shape.to_vec(), buffer: Arc::new(Buffer::of(data)) }
+        Tensor { shape: shape.to_vec(), numbers: Numbers::new(Buffer::of(data)) }
     }
 
     /// A tensor written by `fill`, which must write every element: what it finds there is left
@@ -51,7 +70,33 @@ impl Tensor {
         let shape = shape.as_ref().to_vec();
         let mut buffer = Buffer::take(shape.iter().product());
         fill(buffer.data_mut());
-        Tensor { shape, buffer: Arc::new(buffer) }
+        Tensor { shape, numbers: Numbers::new(buffer) }
+    }
+
+    /// A tensor whose floats are made when somebody reads them.
+    pub(crate) fn compact(shape: impl AsRef<[usize]>, numbers: impl Compact + 'static) -> Self {
+        let compact = Some(Box::new(numbers) as Box<dyn Compact>);
+        let numbers = Numbers { floats: OnceLock::new(), compact, signs: None };
+        Tensor { shape: shape.as_ref().to_vec(), numbers: Arc::new(numbers) }
+    }
+
+    /// `scale[c]·z` of shape `N C ...`, for integers written by `fill`, which must write them all.
+    pub(crate) fn integers(
+        shape: impl AsRef<[usize]>,
+        scale: Tensor,
+        fill: impl FnOnce(&mut [i16]),
+    ) -> Self {
+        let shape = shape.as_ref();
+        Tensor::compact(shape, Integers::build(shape, scale, fill))
+    }
+
+    /// The same tensor, with its signs at hand.
+    pub(crate) fn with_signs(mut self, signs: Image) -> Self {
+        let bytes = signs.bytes();
+        if let Some(numbers) = Arc::get_mut(&mut self.numbers) {
+            numbers.signs = Some(Held::new(signs, bytes));
+        }
+        self
     }
 
     /// A single number, of rank 0.
@@ -85,16 +130,62 @@ impl Tensor {
     pub fn rank(&self) -> usize {
         self.shape.len()
     }
+    /// How many numbers there are.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
     /// The numbers, to be changed in place; copied first if another tensor shares them.
     pub fn data_mut(&mut self) -> &mut [f32] {
-        if Arc::get_mut(&mut self.buffer).is_none() {
-            *self = Tensor::build(&self.shape, |y| y.copy_from_slice(self));
+        if Arc::get_mut(&mut self.numbers).is_none_or(|n| n.floats.get().is_none()) {
+            *self = Tensor::build(&self.shape, |y| self.read(0, y));
         }
-        Arc::get_mut(&mut self.buffer).expect("just made its own").data_mut()
+        let numbers = Arc::get_mut(&mut self.numbers).expect("just made its own");
+        (numbers.compact, numbers.signs) = (None, None);
+        numbers.floats.get_mut().expect("looked for above").data_mut()
     }
     /// Whether another tensor shares the numbers.
     pub fn is_shared(&self) -> bool {
-        Arc::strong_count(&self.buffer) > 1
+        Arc::strong_count(&self.numbers) > 1
+    }
+    /// The floats, unless they still have to be made.
+    pub(crate) fn floats(&self) -> Option<&[f32]> {
+        self.numbers.floats.get().map(Buffer::data)
+    }
+    /// The smaller form, if there is one.
+    pub(crate) fn as_compact(&self) -> Option<&dyn Compact> {
+        self.numbers.compact.as_deref()
+    }
+    /// The integers and the scale of each channel, where that is what the numbers are.
+    pub(crate) fn as_integers(&self) -> Option<(&[i16], &Tensor)> {
+        self.as_compact()?.integers()
+    }
+    /// The signs, where somebody had them at hand.
+    pub(crate) fn signs(&self) -> Option<&Image> {
+        self.numbers.signs.as_deref()
+    }
+    /// Copies the numbers from element `first` on, without making floats of all.
+    pub(crate) fn read(&self, first: usize, y: &mut [f32]) {
+        match (self.floats(), self.as_compact()) {
+            (Some(x), _) => y.copy_from_slice(&x[first..first + y.len()]),
+            (None, Some(compact)) => par::chunks(y, par::GRAIN, |i, y| {
+                compact.write(first + i * par::GRAIN, y);
+            }),
+            (None, None) => unreachable!("a tensor has floats or a smaller form of them"),
+        }
+    }
+    /// At most some thousand of the numbers, evenly spaced: all of them if they are few.
+    pub(crate) fn sample(&self) -> Vec<f32> {
+        const ENOUGH: usize = 4096;
+        // An odd step does not fall into step with channels or rows.
+        let places = (0..self.len()).step_by((self.len() / ENOUGH).max(1) | 1);
+        match (self.floats(), self.as_compact()) {
+            (None, Some(compact)) => places.map(|i| compact.at(i)).collect(),
+            _ => places.map(|i| self[i]).collect(),
+        }
     }
     /// The one number of a tensor that has just one.
     ///
@@ -118,7 +209,7 @@ impl Tensor {
             "reshape: {:?} does not fit {shape:?}",
             self.shape
         );
-        Tensor { shape: shape.to_vec(), buffer: self.buffer.clone() }
+        Tensor { shape: shape.to_vec(), numbers: self.numbers.clone() }
     }
     /// `f` of every element; in place where nobody shares the numbers.
     pub fn map(mut self, f: impl Fn(f32) -> f32 + Sync) -> Self {
@@ -143,7 +234,12 @@ impl Tensor {
 impl Deref for Tensor {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        self.buffer.data()
+        let make = || {
+            let mut floats = Buffer::take(self.len());
+            self.read(0, floats.data_mut());
+            floats
+        };
+        self.numbers.floats.get_or_init(make).data()
     }
 }
 
@@ -207,6 +303,35 @@ mod tests {
         let at = x.as_ptr();
         drop(x);
         assert_eq!(Tensor::zeros([12_347]).as_ptr(), at);
+    }
+
+    #[test]
+    fn integers_read_as_floats() {
+        let scale = Tensor::from([0.5, 2.0]);
+        let make = || {
+            Tensor::integers([3, 2, 3], scale.clone(), |z| {
+                z.iter_mut().enumerate().for_each(|(i, z)| *z = i as i16 - 9);
+            })
+        };
+        let want: Vec<f32> = (0..18).map(|i| (i as f32 - 9.0) * [0.5, 2.0][i / 3 % 2]).collect();
+        let x = make();
+        let before = live_bytes();
+        let mut some = [0.0; 7];
+        x.read(4, &mut some);
+        assert_eq!(some, want[4..11]);
+        assert_eq!((x.len(), x.sample()), (18, want.clone()));
+        assert!(x.floats().is_none() && live_bytes() == before);
+        assert_eq!(&*x, want);
+        assert_eq!(live_bytes() - before, 4 * 18);
+        // Who writes gets floats of its own, and no more integers.
+        let mut y = make();
+        y.data_mut()[0] = 7.0;
+        assert!(y.as_integers().is_none());
+        assert_eq!(&y[1..], &want[1..]);
+        let mut z = x.clone();
+        z.data_mut()[0] = 7.0;
+        assert_eq!((x[0], z[0], z[1]), (want[0], 7.0, want[1]));
+        assert!(x.as_integers().is_some());
     }
 
     #[test]

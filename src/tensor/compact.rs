@@ -1,0 +1,69 @@
+//! Numbers in a form that takes less memory than floats, and becomes floats when somebody reads them.
+//!
+//! The sums of a binary convolution are small integers, and what is made of them by a pass over
+//! memory can be made again. An operation that knows of the smaller form works with it; to all others
+//! the tensor reads as any other.
+
+use super::buffer::Buffer;
+use crate::Tensor;
+
+/// A smaller form of a tensor's numbers.
+pub(crate) trait Compact: Send + Sync {
+    /// Writes the floats from element `first` on.
+    fn write(&self, first: usize, y: &mut [f32]);
+
+    /// One of them.
+    fn at(&self, i: usize) -> f32;
+
+    /// The integers and the scale of each channel, where that is what they are.
+    fn integers(&self) -> Option<(&[i16], &Tensor)> {
+        None
+    }
+}
+
+/// `scale[c]·z`, of shape `N C ...`.
+pub(super) struct Integers {
+    /// Two integers in the place of a float.
+    z: Buffer,
+    len: usize,
+    scale: Tensor,
+    /// Numbers of a channel.
+    area: usize,
+}
+
+impl Integers {
+    pub(super) fn build(shape: &[usize], scale: Tensor, fill: impl FnOnce(&mut [i16])) -> Self {
+        let len = shape.iter().product();
+        let mut z = Buffer::take(usize::div_ceil(len, 2));
+        fill(&mut bytemuck::cast_slice_mut(z.data_mut())[..len]);
+        Integers { z, len, scale, area: shape[2..].iter().product() }
+    }
+
+    fn z(&self) -> &[i16] {
+        &bytemuck::cast_slice(self.z.data())[..self.len]
+    }
+
+    fn scale(&self, i: usize) -> f32 {
+        self.scale[i / self.area % self.scale.len()]
+    }
+}
+
+impl Compact for Integers {
+    fn write(&self, first: usize, y: &mut [f32]) {
+        let mut done = 0;
+        while done < y.len() {
+            let at = first + done;
+            let len = (self.area - at % self.area).min(y.len() - done);
+            let (scale, z) = (self.scale(at), &self.z()[at..at + len]);
+            let y = &mut y[done..done + len];
+            y.iter_mut().zip(z).for_each(|(y, &z)| *y = f32::from(z) * scale);
+            done += len;
+        }
+    }
+    fn at(&self, i: usize) -> f32 {
+        f32::from(self.z()[i]) * self.scale(i)
+    }
+    fn integers(&self) -> Option<(&[i16], &Tensor)> {
+        Some((self.z(), &self.scale))
+    }
+}
