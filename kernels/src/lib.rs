@@ -27,6 +27,7 @@ pub mod softmax;
 
 mod channels;
 mod geom;
+mod lanes;
 mod planes;
 mod transpose;
 

@@ -4,7 +4,8 @@
 //! To the bit the same as [`norm::batch_norm`](crate::norm::batch_norm), an addition and a map, one
 //! after the other. Images are `[n, c, h, w]`.
 
-use crate::bits::{Image, words};
+use crate::bits::Image;
+use crate::lanes::{EIGHT, Lanes, Plain};
 use crate::par;
 use crate::simd::{level, per_level};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -60,26 +61,20 @@ pub struct NormAct<'a> {
     pub act: Activation,
 }
 
-/// Where the slope of [`Activation`] is 1, one bit an element; each channel of an image begins a word.
+/// Where the slope of [`Activation`] is 1, one bit an element; each channel of an image begins a byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Inside(Vec<u32>);
+pub struct Inside(Vec<u8>);
 
 impl Inside {
     /// Bytes of memory it holds.
     pub fn bytes(&self) -> usize {
-        self.0.capacity() * size_of::<u32>()
+        self.0.capacity()
     }
 }
 
-/// Pixels taken together: the bits of a word.
-const PIECE: usize = 32;
-
-/// Pixels of a channel whose terms are added up as floats, in as many sums as a piece has pixels,
-/// before they go on in double precision.
-const STRETCH: usize = 4096;
-
-/// Two sums, each in parts.
-type Lanes = [[f32; PIECE]; 2];
+/// Pixels of a channel whose terms are added up as floats, in eight sums, before they go on in double
+/// precision.
+const STRETCH: usize = 1024;
 
 /// Over images and pixels: the mean of each channel, and its biased variance.
 ///
@@ -99,7 +94,7 @@ pub fn moments(size: [usize; 4], x: Numbers<'_>, mean: &mut [f32], var: &mut [f3
     let first: Vec<f32> = (0..c).map(|at| number(x, at, at * hw)).collect();
     let sums = add_up(n, c, hw, &mut [], |from, images, _, sums| match x {
         Numbers::Floats(x) => {
-            moment_sums(level, &x[from..], &vec![1.0; c], &first, [images, c, hw], sums);
+            moment_sums(level, &x[from..], &[], &first, [images, c, hw], sums);
         }
         Numbers::Integers { z, scale } => {
             moment_sums(level, &z[from..], scale, &first, [images, c, hw], sums);
@@ -180,7 +175,7 @@ impl NormAct<'_> {
         let (hw, len) = (h * w, self.x.len());
         assert!(residual.is_none_or(|r| r.len() == len), "{OP}: as many to add as in x");
         assert!(y.as_ref().is_none_or(|y| y.len() == len), "{OP}: y of {:?}", self.size);
-        let words = if self.act == Activation::Identity { 0 } else { c * hw.div_ceil(PIECE) };
+        let words = if self.act == Activation::Identity { 0 } else { c * hw.div_ceil(EIGHT) };
         let mut inside = vec![0; n * words];
         let plane_bytes = if signs { c.div_ceil(4) * hw } else { 0 };
         let mut planes = vec![0; n * plane_bytes];
@@ -249,7 +244,7 @@ impl NormAct<'_> {
         let [n, c, h, w] = self.size;
         let hw = h * w;
         assert_eq!(dy.len(), self.x.len(), "norm_act gate: dy of {:?}", self.size);
-        let words = if self.act == Activation::Identity { 0 } else { c * hw.div_ceil(PIECE) };
+        let words = if self.act == Activation::Identity { 0 } else { c * hw.div_ceil(EIGHT) };
         assert_eq!(inside.0.len(), n * words, "norm_act gate: of another forward pass");
         let level = level();
         add_up(n, c, hw, dy, |from, images, dy, sums| {
@@ -317,19 +312,24 @@ impl Activation {
 /// What becomes of one image.
 struct OneImage<'a> {
     y: Option<&'a mut [f32]>,
-    inside: &'a mut [u32],
+    inside: &'a mut [u8],
     planes: &'a mut [u8],
 }
 
 /// A number as it is stored.
-trait Stored: Copy + Sync {
+trait Stored: Copy + Default + Sync {
     fn float(self) -> f32;
+    fn load<L: Lanes>(x: &[Self; EIGHT]) -> L;
 }
 
 impl Stored for f32 {
     #[inline(always)]
     fn float(self) -> f32 {
         self
+    }
+    #[inline(always)]
+    fn load<L: Lanes>(x: &[f32; EIGHT]) -> L {
+        L::load(x)
     }
 }
 
@@ -338,40 +338,259 @@ impl Stored for i16 {
     fn float(self) -> f32 {
         f32::from(self)
     }
+    #[inline(always)]
+    fn load<L: Lanes>(x: &[i16; EIGHT]) -> L {
+        L::load_i16(x)
+    }
 }
 
-/// A piece of a row, as floats times `scale`; zeros beyond its end.
+/// Eight numbers from `at` on; zeros beyond the end.
 #[inline(always)]
-fn piece<X: Stored>(x: &[X], at: usize, scale: f32) -> [f32; PIECE] {
-    let mut y = [0.0; PIECE];
-    if let Some(x) = x[at..].first_chunk::<PIECE>() {
-        for i in 0..PIECE {
-            y[i] = x[i].float() * scale;
-        }
-    } else {
-        for (y, x) in y.iter_mut().zip(&x[at..]) {
-            *y = x.float() * scale;
+fn get<L: Lanes, X: Stored>(x: &[X], at: usize) -> L {
+    match x[at..].first_chunk() {
+        Some(x) => X::load(x),
+        None => {
+            let mut eight = [X::default(); EIGHT];
+            let x = &x[at..];
+            eight[..x.len()].copy_from_slice(x);
+            X::load(&eight)
         }
     }
-    y
 }
 
-/// Writes as much of a piece as there is room for.
+/// Writes eight numbers, or as many as there is room for.
 #[inline(always)]
-fn put(x: &[f32; PIECE], y: &mut [f32], at: usize) {
-    match y[at..].first_chunk_mut::<PIECE>() {
-        Some(y) => *y = *x,
+fn put<L: Lanes>(x: L, y: &mut [f32], at: usize) {
+    match y[at..].first_chunk_mut() {
+        Some(y) => x.store(y),
         None => {
+            let mut eight = [0.0; EIGHT];
+            x.store(&mut eight);
             let y = &mut y[at..];
-            y.copy_from_slice(&x[..y.len()]);
+            y.copy_from_slice(&eight[..y.len()]);
         }
+    }
+}
+
+/// Two sums, in eight parts each.
+struct Sums<L> {
+    parts: [L; 2],
+    pixels: usize,
+}
+
+impl<L: Lanes> Sums<L> {
+    #[inline(always)]
+    fn new() -> Self {
+        Sums { parts: [L::splat(0.0); 2], pixels: 0 }
+    }
+
+    /// Adds terms of eight pixels; zero where there are none.
+    #[inline(always)]
+    fn add(&mut self, terms: [L; 2], sums: &mut [f64; 2]) {
+        self.parts = [self.parts[0].add(terms[0]), self.parts[1].add(terms[1])];
+        self.pixels += EIGHT;
+        if self.pixels == STRETCH {
+            self.flush(sums);
+        }
+    }
+
+    #[inline(always)]
+    fn flush(&mut self, sums: &mut [f64; 2]) {
+        for (part, sum) in self.parts.into_iter().zip(sums) {
+            let mut eight = [0.0; EIGHT];
+            part.store(&mut eight);
+            *sum += eight.iter().map(|&x| f64::from(x)).sum::<f64>();
+        }
+        *self = Sums::new();
+    }
+}
+
+/// The bits of how many pixels there are from `p` on, of eight.
+#[inline(always)]
+fn whole(hw: usize, p: usize) -> u8 {
+    if p + EIGHT <= hw { u8::MAX } else { u8::MAX >> (EIGHT - (hw - p)) }
+}
+
+/// Bit `i` as the lowest bit of byte `i`.
+static SPREAD: [u64; 256] = {
+    let mut spread = [0; 256];
+    let mut bits = 0;
+    while bits < 256 {
+        let mut i = 0;
+        while i < 8 {
+            spread[bits] |= ((bits >> i & 1) as u64) << (8 * i);
+            i += 1;
+        }
+        bits += 1;
+    }
+    spread
+};
+
+/// Sets bit `b` of the bytes whose bit is set.
+#[inline(always)]
+fn set_bits(bits: u8, b: usize, plane: &mut [u8]) {
+    let bytes = SPREAD[usize::from(bits)] << b;
+    match plane.first_chunk_mut() {
+        Some(plane) => *plane = (u64::from_le_bytes(*plane) | bytes).to_le_bytes(),
+        None => plane.iter_mut().zip(bytes.to_le_bytes()).for_each(|(to, byte)| *to |= byte),
     }
 }
 
 /// One number of a channel, or 1 for all.
 #[inline(always)]
-fn of_channel(scale: &[f32], at: usize) -> f32 {
-    if scale.is_empty() { 1.0 } else { scale[at] }
+fn of_channel(scales: &[f32], at: usize) -> f32 {
+    if scales.is_empty() { 1.0 } else { scales[at] }
+}
+
+impl NormAct<'_> {
+    /// An image; whether a NaN came out.
+    #[inline(always)]
+    fn forward_image<L: Lanes, X: Stored>(
+        &self,
+        x: &[X],
+        scales: &[f32],
+        residual: Option<&[f32]>,
+        image: &mut OneImage<'_>,
+    ) -> bool {
+        let [_, c, h, w] = self.size;
+        let (hw, mut nan) = (h * w, 0);
+        let row_bytes = hw.div_ceil(EIGHT);
+        for at in 0..c {
+            let row = at * hw..(at + 1) * hw;
+            let x = &x[row.clone()];
+            let [s, mean, scale, shift] =
+                [of_channel(scales, at), self.mean[at], self.scale[at], self.shift[at]]
+                    .map(L::splat);
+            let residual = residual.map(|r| &r[row.clone()]);
+            let mut to = image.y.as_mut().map(|y| &mut y[row.clone()]);
+            let mut inside = image.inside.get_mut(at * row_bytes..(at + 1) * row_bytes);
+            let mut plane = image.planes.get_mut(at / 4 * hw..(at / 4 + 1) * hw);
+            for (i, p) in (0..hw).step_by(EIGHT).enumerate() {
+                let mut y = get::<L, X>(x, p).mul(s).sub(mean).mul(scale).add(shift);
+                if let Some(r) = residual {
+                    y = y.add(get(r, p));
+                }
+                let bits = match self.act {
+                    Activation::Identity => 0,
+                    Activation::Relu => y.above_zero(),
+                    Activation::Hardtanh => y.within_one(),
+                };
+                if let Some(inside) = &mut inside {
+                    inside[i] = bits & whole(hw, p);
+                }
+                y = match self.act {
+                    Activation::Identity => y,
+                    Activation::Relu => y.relu(),
+                    Activation::Hardtanh => y.hardtanh(),
+                };
+                if let Some(to) = &mut to {
+                    put(y, to, p);
+                }
+                if let Some(plane) = &mut plane {
+                    nan |= y.nan_bits() & whole(hw, p);
+                    set_bits(y.sign_bits(), at % 4, &mut plane[p..]);
+                }
+            }
+        }
+        nan != 0
+    }
+
+    #[inline(always)]
+    fn gate_images<L: Lanes, X: Stored>(
+        &self,
+        x: &[X],
+        scales: &[f32],
+        inside: &[u8],
+        dy: &mut [f32],
+        sums: &mut [[f64; 2]],
+    ) {
+        let [_, c, h, w] = self.size;
+        let hw = h * w;
+        let row_bytes = if inside.is_empty() { 0 } else { hw.div_ceil(EIGHT) };
+        for (at, sums) in sums.iter_mut().enumerate() {
+            let [s, mean] = [of_channel(scales, at), self.mean[at]].map(L::splat);
+            let mut lanes = Sums::<L>::new();
+            for image in 0..dy.len() / (c * hw) {
+                let row = image * c + at;
+                let (x, dy) = (&x[row * hw..][..hw], &mut dy[row * hw..][..hw]);
+                let inside = &inside[row * row_bytes..][..row_bytes];
+                for p in (0..hw).step_by(EIGHT) {
+                    let mut d = get::<L, f32>(dy, p);
+                    if let Some(&bits) = inside.get(p / EIGHT) {
+                        d = d.keep(bits);
+                        put(d, dy, p);
+                    }
+                    lanes.add([d, d.mul(get::<L, X>(x, p).mul(s).sub(mean))], sums);
+                }
+            }
+            lanes.flush(sums);
+        }
+    }
+
+    #[inline(always)]
+    fn dx_rows<L: Lanes, X: Stored>(
+        &self,
+        x: &[X],
+        scales: &[f32],
+        numbers: &[[f32; 2]],
+        d: Option<&[f32]>,
+        dx: &mut [f32],
+    ) {
+        let [_, c, h, w] = self.size;
+        let hw = (h * w).max(1);
+        for (row, dx) in dx.chunks_exact_mut(hw).enumerate() {
+            let at = row % c;
+            let x = &x[row * hw..][..hw];
+            let [s, mean, scale, offset, slope] = [
+                of_channel(scales, at),
+                self.mean[at],
+                self.scale[at],
+                numbers[at][0],
+                numbers[at][1],
+            ]
+            .map(L::splat);
+            let d = d.map(|d| &d[row * hw..][..hw]);
+            for p in (0..hw).step_by(EIGHT) {
+                let d = get::<L, f32>(d.unwrap_or(dx), p);
+                let along = get::<L, X>(x, p).mul(s).sub(mean).mul(slope);
+                put(scale.mul(d.sub(offset).sub(along)), dx, p);
+            }
+        }
+    }
+}
+
+/// `Σ (x - first)` and `Σ (x - first)²` for each channel.
+#[inline(always)]
+fn moments_of_images<L: Lanes, X: Stored>(
+    x: &[X],
+    scales: &[f32],
+    first: &[f32],
+    [images, c, hw]: [usize; 3],
+    sums: &mut [[f64; 2]],
+) {
+    for at in 0..c {
+        let [s, first] = [of_channel(scales, at), first[at]].map(L::splat);
+        let mut lanes = Sums::<L>::new();
+        for image in 0..images {
+            let x = &x[(image * c + at) * hw..][..hw];
+            for p in (0..hw).step_by(EIGHT) {
+                let x = get::<L, X>(x, p).mul(s).sub(first).keep(whole(hw, p));
+                lanes.add([x, x.mul(x)], &mut sums[at]);
+            }
+        }
+        lanes.flush(&mut sums[at]);
+    }
+}
+
+/// Calls with the lanes of the level.
+macro_rules! with_lanes {
+    ($fused:expr, $X:ident, $call:ident$(.$method:ident)? ($($arg:expr),*)) => {{
+        #[cfg(target_arch = "x86_64")]
+        if $fused {
+            return $call$(.$method)?::<crate::lanes::Avx, $X>($($arg),*);
+        }
+        $call$(.$method)?::<Plain, $X>($($arg),*)
+    }};
 }
 
 per_level! {
@@ -382,58 +601,7 @@ per_level! {
         residual: Option<&[f32]>,
         image: &mut OneImage<'_>,
     ) -> bool {
-        let [_, c, h, w] = job.size;
-        let (hw, mut nan) = (h * w, false);
-        let row_words = hw.div_ceil(PIECE);
-        for at in 0..c {
-            let row = at * hw..(at + 1) * hw;
-            let (x, s) = (&x[row.clone()], of_channel(scales, at));
-            let (mean, scale, shift) = (job.mean[at], job.scale[at], job.shift[at]);
-            let residual = residual.map(|r| &r[row.clone()]);
-            for (word, p) in (0..hw).step_by(PIECE).enumerate() {
-                let mut y = piece(x, p, s);
-                for i in 0..PIECE {
-                    y[i] = (y[i] - mean) * scale + shift;
-                }
-                if let Some(r) = residual {
-                    let r = piece(r, p, 1.0);
-                    for i in 0..PIECE {
-                        y[i] += r[i];
-                    }
-                }
-                match job.act {
-                    Activation::Identity => {}
-                    Activation::Relu => {
-                        image.inside[at * row_words + word] = words::above::<FUSED>(&y);
-                        for i in 0..PIECE {
-                            y[i] = y[i].max(0.0);
-                        }
-                    }
-                    Activation::Hardtanh => {
-                        image.inside[at * row_words + word] = words::within_one::<FUSED>(&y);
-                        for i in 0..PIECE {
-                            y[i] = y[i].clamp(-1.0, 1.0);
-                        }
-                    }
-                }
-                if let Some(to) = &mut image.y {
-                    put(&y, &mut to[row.clone()], p);
-                }
-                if !image.planes.is_empty() {
-                    let plane = &mut image.planes[at / 4 * hw..][..hw][p..];
-                    let b = (at % 4) as u32;
-                    match plane.first_chunk_mut() {
-                        Some(plane) => nan |= words::gather_piece::<FUSED>(&y, b, plane),
-                        None => {
-                            let mut whole = [0; PIECE];
-                            nan |= words::gather_piece::<FUSED>(&y, b, &mut whole);
-                            plane.iter_mut().zip(whole).for_each(|(to, bit)| *to |= bit);
-                        }
-                    }
-                }
-            }
-        }
-        nan
+        with_lanes!(FUSED, X, job.forward_image(x, scales, residual, image))
     }
 
     fn values[X: Stored](
@@ -450,7 +618,6 @@ per_level! {
         }
     }
 
-    /// `Σ (x - first)` and `Σ (x - first)²`.
     fn moment_sums[X: Stored](
         x: &[X],
         scales: &[f32],
@@ -458,65 +625,18 @@ per_level! {
         size: [usize; 3],
         sums: &mut [[f64; 2]],
     ) {
-        let [images, c, hw] = size;
-        for at in 0..c {
-            let (s, first) = (scales[at], first[at]);
-            let mut lanes = [[0.0; PIECE]; 2];
-            for image in 0..images {
-                let x = &x[(image * c + at) * hw..][..hw];
-                for x in x.chunks(STRETCH) {
-                    let len = x.len();
-                    for p in (0..len).step_by(PIECE) {
-                        let x = piece(x, p, s);
-                        let here = (len - p).min(PIECE);
-                        add_terms(&mut lanes, here, |i| {
-                            let x = x[i] - first;
-                            [x, x * x]
-                        });
-                    }
-                    if hw > STRETCH {
-                        flush(&mut lanes, &mut sums[at]);
-                    }
-                }
-            }
-            flush(&mut lanes, &mut sums[at]);
-        }
+        with_lanes!(FUSED, X, moments_of_images(x, scales, first, size, sums))
     }
 
     fn gate[X: Stored](
         job: &NormAct<'_>,
         x: &[X],
         scales: &[f32],
-        inside: &[u32],
+        inside: &[u8],
         dy: &mut [f32],
         sums: &mut [[f64; 2]],
     ) {
-        let [_, c, h, w] = job.size;
-        let hw = h * w;
-        let images = dy.len() / (c * hw);
-        let row_words = if inside.is_empty() { 0 } else { hw.div_ceil(PIECE) };
-        for at in 0..c {
-            let (s, mean) = (of_channel(scales, at), job.mean[at]);
-            let mut lanes = [[0.0; PIECE]; 2];
-            for image in 0..images {
-                let row = image * c + at;
-                let (x, dy) = (&x[row * hw..][..hw], &mut dy[row * hw..][..hw]);
-                let inside = &inside[row * row_words..][..row_words];
-                for (word, p) in (0..hw).step_by(PIECE).enumerate() {
-                    let x = piece(x, p, s);
-                    let mut d = piece(dy, p, 1.0);
-                    if row_words > 0 {
-                        d = words::select(inside[word], &d);
-                        put(&d, dy, p);
-                    }
-                    add_terms(&mut lanes, (hw - p).min(PIECE), |i| [d[i], d[i] * (x[i] - mean)]);
-                    if (word + 1) * PIECE % STRETCH == 0 {
-                        flush(&mut lanes, &mut sums[at]);
-                    }
-                }
-            }
-            flush(&mut lanes, &mut sums[at]);
-        }
+        with_lanes!(FUSED, X, job.gate_images(x, scales, inside, dy, sums))
     }
 
     fn back[X: Stored](
@@ -527,45 +647,6 @@ per_level! {
         d: Option<&[f32]>,
         dx: &mut [f32],
     ) {
-        let [_, c, h, w] = job.size;
-        let hw = (h * w).max(1);
-        for (row, dx) in dx.chunks_exact_mut(hw).enumerate() {
-            let at = row % c;
-            let (x, s, mean) = (&x[row * hw..][..hw], of_channel(scales, at), job.mean[at]);
-            let (scale, [offset, slope]) = (job.scale[at], numbers[at]);
-            let d = d.map(|d| &d[row * hw..][..hw]);
-            for p in (0..hw).step_by(PIECE) {
-                let x = piece(x, p, s);
-                let mut d = match d {
-                    Some(d) => piece(d, p, 1.0),
-                    None => piece(dx, p, 1.0),
-                };
-                for i in 0..PIECE {
-                    d[i] = scale * (d[i] - offset - (x[i] - mean) * slope);
-                }
-                put(&d, dx, p);
-            }
-        }
-    }
-}
-
-/// Adds the terms of a piece with `len` pixels to the lanes.
-#[inline(always)]
-fn add_terms(lanes: &mut Lanes, len: usize, term: impl Fn(usize) -> [f32; 2]) {
-    let mut add = |i: usize| {
-        let [a, b] = term(i);
-        lanes[0][i] += a;
-        lanes[1][i] += b;
-    };
-    // Nearly all pieces are whole, and their length a constant to the compiler.
-    if len == PIECE { (0..PIECE).for_each(&mut add) } else { (0..len).for_each(add) }
-}
-
-/// Adds the lanes to the sums, and begins them anew.
-#[inline(always)]
-fn flush(lanes: &mut Lanes, sums: &mut [f64; 2]) {
-    for (lanes, sum) in lanes.iter_mut().zip(sums) {
-        *sum += lanes.iter().map(|&lane| f64::from(lane)).sum::<f64>();
-        *lanes = [0.0; PIECE];
+        with_lanes!(FUSED, X, job.dx_rows(x, scales, numbers, d, dx))
     }
 }

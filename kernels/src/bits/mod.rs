@@ -37,7 +37,7 @@ mod mask;
 mod pack;
 mod stage;
 mod sums;
-pub(crate) mod words;
+mod words;
 
 pub use conv::{conv2d, conv2d_i16};
 pub use dense::{Rows, dense, dense_dw, dense_dx};

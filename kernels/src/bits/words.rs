@@ -3,7 +3,7 @@
 use super::bit;
 
 /// Floats whose bits go into bytes at once.
-pub(crate) const PIECE: usize = 32;
+pub(super) const PIECE: usize = 32;
 
 /// The same for at most as many numbers; the other bytes are set as for zeros.
 #[inline(always)]
@@ -18,11 +18,7 @@ pub(super) fn gather<const AVX2: bool>(x: &[f32], b: u32, y: &mut [u8; PIECE]) -
 
 /// Sets bit `b` of each byte whose number's sign is +1; whether a NaN is among the numbers.
 #[inline(always)]
-pub(crate) fn gather_piece<const AVX2: bool>(
-    x: &[f32; PIECE],
-    b: u32,
-    y: &mut [u8; PIECE],
-) -> bool {
+fn gather_piece<const AVX2: bool>(x: &[f32; PIECE], b: u32, y: &mut [u8; PIECE]) -> bool {
     #[cfg(target_arch = "x86_64")]
     if AVX2 {
         // SAFETY: `AVX2` is true only where the machine has it.
@@ -60,67 +56,6 @@ unsafe fn gather_avx2(x: &[f32; PIECE], b: u32, y: &mut [u8; PIECE]) -> bool {
     }
     let odd = |a, b| _mm256_cmp_ps::<_CMP_UNORD_Q>(a, b);
     _mm256_movemask_ps(_mm256_or_ps(odd(x[0], x[1]), odd(x[2], x[3]))) != 0
-}
-
-/// Where the numbers are above zero, one bit each.
-#[inline(always)]
-pub(crate) fn above<const AVX2: bool>(x: &[f32; PIECE]) -> u32 {
-    #[cfg(target_arch = "x86_64")]
-    if AVX2 {
-        // SAFETY: `AVX2` is true only where the machine has it.
-        return unsafe { compare_avx2::<false>(x) };
-    }
-    compare(x, |x| x > 0.0)
-}
-
-/// Where the numbers are between -1 and 1, neither included, one bit each.
-#[inline(always)]
-pub(crate) fn within_one<const AVX2: bool>(x: &[f32; PIECE]) -> u32 {
-    #[cfg(target_arch = "x86_64")]
-    if AVX2 {
-        // SAFETY: `AVX2` is true only where the machine has it.
-        return unsafe { compare_avx2::<true>(x) };
-    }
-    compare(x, |x| x.abs() < 1.0)
-}
-
-#[inline(always)]
-fn compare(x: &[f32; PIECE], holds: impl Fn(f32) -> bool) -> u32 {
-    x.iter().enumerate().fold(0, |word, (i, &x)| word | u32::from(holds(x)) << i)
-}
-
-/// Whether sizes are below 1, if `WITHIN`, else whether numbers are above 0.
-///
-/// # Safety
-/// The machine has AVX2.
-#[cfg(target_arch = "x86_64")]
-#[inline]
-#[target_feature(enable = "avx2")]
-unsafe fn compare_avx2<const WITHIN: bool>(x: &[f32; PIECE]) -> u32 {
-    use std::arch::x86_64::*;
-    let mut word = 0;
-    for i in [0, 8, 16, 24] {
-        // SAFETY: eight of the 32 floats.
-        let x = unsafe { _mm256_loadu_ps(x[i..].as_ptr()) };
-        let holds = if WITHIN {
-            let size = _mm256_andnot_ps(_mm256_set1_ps(-0.0), x);
-            _mm256_cmp_ps::<_CMP_LT_OQ>(size, _mm256_set1_ps(1.0))
-        } else {
-            _mm256_cmp_ps::<_CMP_GT_OQ>(x, _mm256_setzero_ps())
-        };
-        word |= (_mm256_movemask_ps(holds) as u32) << i;
-    }
-    word
-}
-
-/// The numbers whose bit is set, zeros elsewhere.
-#[inline(always)]
-pub(crate) fn select(word: u32, x: &[f32; PIECE]) -> [f32; PIECE] {
-    let mut y = [0.0; PIECE];
-    for i in 0..PIECE {
-        y[i] = f32::from_bits(x[i].to_bits() & (word >> i & 1).wrapping_neg());
-    }
-    y
 }
 
 /// Bit `b` of each of 64 bytes, the first in the lowest place.
