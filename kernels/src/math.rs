@@ -66,12 +66,24 @@ pub fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
-/// `1 - tanh²(x)`, the slope of [`tanh`], with a relative error below 4e-7 down to |x| = 43, below
-/// which it fades to 0.
+/// `1 - tanh²(x)`, the slope of [`tanh`], with a relative error below 1e-5 for `|x|` up to 43, and below
+/// 2e-37 beyond.
+///
+/// Smooth estimators multiply every gradient with it, so it is made half as long as it would be by way
+/// of [`exp`].
 #[inline(always)]
 pub fn sech2(x: f32) -> f32 {
     // With e = exp(-2|x|): 4e / (1 + e)², without the cancellation of 1 - tanh².
-    let e = exp(-2.0 * x.abs());
+    let power = x.abs() * (-2.0 * std::f32::consts::LOG2_E);
+    let power = if power < -126.0 { -126.0 } else { power };
+    let rounded = power + ROUNDER;
+    let r = power - (rounded - ROUNDER);
+    // 2^r for |r| ≤ 1/2: near-minimax, with an error of 2.8e-6, and 1 at 0.
+    let p = 0.009_582_85 * r + 0.055_906_42;
+    let p = p * r + 0.240_240_99;
+    let p = p * r + 0.693_124_2;
+    let p = p * r + 1.0;
+    let e = p * power_of_two(rounded.to_bits().wrapping_sub(ROUNDER.to_bits()) as i32);
     4.0 * e / ((1.0 + e) * (1.0 + e))
 }
 
@@ -114,7 +126,11 @@ mod tests {
         below(1.3e-7, relative_error(exp, f64::exp));
         below(2.5e-7, relative_error(tanh, f64::tanh));
         below(2e-7, relative_error(sigmoid, |x| 1.0 / (1.0 + (-x).exp())));
-        below(4e-7, relative_error(sech2, |x| (1.0 / x.cosh()).powi(2)));
+        // Beyond, where a float could still be smaller, it stays where it is.
+        let inside = |x: f64| if x.abs() > 43.0 { 0.0 } else { (1.0 / x.cosh()).powi(2) };
+        below(1e-5, relative_error(|x| if x.abs() > 43.0 { 0.0 } else { sech2(x) }, inside));
+        assert!(floats().all(|x| x.is_nan() || sech2(x) >= 0.0));
+        assert!(floats().all(|x| x.is_nan() || x.abs() <= 43.0 || sech2(x) < 2e-37));
     }
 
     #[test]
@@ -129,6 +145,6 @@ mod tests {
             (sigmoid(f32::NEG_INFINITY), sigmoid(0.0), sigmoid(f32::INFINITY)),
             (0.0, 0.5, 1.0)
         );
-        assert_eq!((sech2(f32::NEG_INFINITY), sech2(0.0), sech2(f32::INFINITY)), (0.0, 1.0, 0.0));
+        assert_eq!((sech2(0.0), sech2(-0.0)), (1.0, 1.0));
     }
 }

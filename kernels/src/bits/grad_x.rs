@@ -6,6 +6,7 @@
 
 use super::pack::Filters;
 use super::sums::{self, HALF, LANES, Table, Target, Term, WORD};
+use crate::planes::{self, Grid};
 use crate::simd::{self, Level, per_level};
 use crate::{ConvGeom, par};
 use std::ops::Range;
@@ -134,16 +135,18 @@ impl<'a> Plan<'a> {
             sums.fill(0.0);
             walk(level, self, group, channels.clone(), lanes, tables, sums);
             for (sums, dx) in sums.chunks_exact(image).zip(dx.chunks_mut(g.c * g.h * g.w)) {
+                let rows = channels.len() * g.h;
+                if stride == 1 {
+                    let (from, to) =
+                        (Grid { stride: self.pitch, step: 1 }, Grid { stride: g.w, step: 1 });
+                    planes::copy(level, [rows, g.w], &sums[self.margin..], from, dx, to);
+                    continue;
+                }
                 let rows = sums.chunks_exact(stride * self.pitch);
                 for (row, dx) in rows.zip(dx.chunks_exact_mut(g.w)) {
                     for (phase, row) in row.chunks_exact(self.pitch).enumerate().take(g.w) {
-                        let row = &row[self.margin..];
-                        if stride == 1 {
-                            dx.copy_from_slice(&row[..g.w]);
-                        } else {
-                            let dx = dx[phase..].iter_mut().step_by(stride);
-                            dx.zip(row).for_each(|(dx, sum)| *dx = *sum);
-                        }
+                        let dx = dx[phase..].iter_mut().step_by(stride);
+                        dx.zip(&row[self.margin..]).for_each(|(dx, sum)| *dx = *sum);
                     }
                 }
             }
@@ -204,25 +207,29 @@ per_level! {
         if channels > g.group_o() || g.ow < units * HALF || images < plan.images {
             lanes.as_flattened_mut().fill(0.0);
         }
-        for i in 0..g.oh {
-            for unit in 0..images * units {
-                let (image, column) = (unit / units, unit % units * HALF);
-                let first = ((n + image) * g.o + group * g.group_o()) * g.oh * g.ow;
-                let dy = dy[first + i * g.ow + column..].chunks(g.oh * g.ow);
-                let scale = &plan.scale[group * g.group_o()..][..g.group_o()];
-                let lanes = &mut lanes[(i * plan.pairs() + unit / 2) * channels..];
-                let len = HALF.min(g.ow - column);
-                for ((lanes, dy), &scale) in lanes.iter_mut().zip(dy).zip(scale) {
-                    let lanes = &mut lanes[unit % 2 * HALF..][..HALF];
-                    match dy.first_chunk::<HALF>() {
-                        Some(dy) if len == HALF => {
-                            for l in 0..HALF {
-                                lanes[l] = scale * dy[l];
+        // Channel by channel, since rows of channels may lie so far apart that they want the same
+        // place in the cache.
+        let area = g.oh * g.ow;
+        for image in 0..images {
+            for o in 0..g.group_o() {
+                let channel = group * g.group_o() + o;
+                let (dy, scale) =
+                    (&dy[((n + image) * g.o + channel) * area..][..area], plan.scale[channel]);
+                for (i, row) in dy.chunks_exact(g.ow).enumerate() {
+                    for (j, dy) in row.chunks(HALF).enumerate() {
+                        let unit = image * units + j;
+                        let lanes = &mut lanes[(i * plan.pairs() + unit / 2) * channels + o];
+                        let lanes = &mut lanes[unit % 2 * HALF..][..HALF];
+                        match dy.first_chunk::<HALF>() {
+                            Some(dy) => {
+                                for l in 0..HALF {
+                                    lanes[l] = scale * dy[l];
+                                }
                             }
-                        }
-                        _ => {
-                            for l in 0..len {
-                                lanes[l] = scale * dy[l];
+                            None => {
+                                for l in 0..dy.len() {
+                                    lanes[l] = scale * dy[l];
+                                }
                             }
                         }
                     }
