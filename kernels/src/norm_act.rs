@@ -72,6 +72,9 @@ impl Inside {
     }
 }
 
+/// Pixels that go through all steps before the next.
+const PIECE: usize = 256;
+
 /// Pixels of a channel whose terms are added up as floats, in eight sums, before they go on in double
 /// precision.
 const STRETCH: usize = 1024;
@@ -426,13 +429,15 @@ static SPREAD: [u64; 256] = {
     spread
 };
 
-/// Sets bit `b` of the bytes whose bit is set.
+/// `y = f(x, y)`, eight at a time; zeros beyond the end of `x`.
 #[inline(always)]
-fn set_bits(bits: u8, b: usize, plane: &mut [u8]) {
-    let bytes = SPREAD[usize::from(bits)] << b;
-    match plane.first_chunk_mut() {
-        Some(plane) => *plane = (u64::from_le_bytes(*plane) | bytes).to_le_bytes(),
-        None => plane.iter_mut().zip(bytes.to_le_bytes()).for_each(|(to, byte)| *to |= byte),
+fn each_eight<L: Lanes, X: Stored>(x: &[X], y: &mut [[f32; EIGHT]], f: impl Fn(L, L) -> L) {
+    let (eights, rest) = x.as_chunks();
+    for (x, y) in eights.iter().zip(y.iter_mut()) {
+        f(X::load(x), L::load(y)).store(y);
+    }
+    if let (false, Some(y)) = (rest.is_empty(), y.last_mut()) {
+        f(get(rest, 0), L::load(y)).store(y);
     }
 }
 
@@ -455,40 +460,59 @@ impl NormAct<'_> {
         let [_, c, h, w] = self.size;
         let (hw, mut nan) = (h * w, 0);
         let row_bytes = hw.div_ceil(EIGHT);
+        // Short loops over a piece that stays at hand: one loop of them all would need more registers
+        // than there are.
+        let mut piece = [[0.0; EIGHT]; PIECE / EIGHT];
         for at in 0..c {
-            let row = at * hw..(at + 1) * hw;
-            let x = &x[row.clone()];
             let [s, mean, scale, shift] =
                 [of_channel(scales, at), self.mean[at], self.scale[at], self.shift[at]]
                     .map(L::splat);
-            let residual = residual.map(|r| &r[row.clone()]);
-            let mut to = image.y.as_mut().map(|y| &mut y[row.clone()]);
-            let mut inside = image.inside.get_mut(at * row_bytes..(at + 1) * row_bytes);
-            let mut plane = image.planes.get_mut(at / 4 * hw..(at / 4 + 1) * hw);
-            for (i, p) in (0..hw).step_by(EIGHT).enumerate() {
-                let mut y = get::<L, X>(x, p).mul(s).sub(mean).mul(scale).add(shift);
-                if let Some(r) = residual {
-                    y = y.add(get(r, p));
+            for p in (0..hw).step_by(PIECE) {
+                let len = PIECE.min(hw - p);
+                let here = at * hw + p..at * hw + p + len;
+                let piece = &mut piece[..len.div_ceil(EIGHT)];
+                each_eight(&x[here.clone()], piece, |x: L, _| {
+                    x.mul(s).sub(mean).mul(scale).add(shift)
+                });
+                if let Some(residual) = residual {
+                    each_eight(&residual[here.clone()], piece, |r: L, y| y.add(r));
                 }
-                let bits = match self.act {
-                    Activation::Identity => 0,
-                    Activation::Relu => y.above_zero(),
-                    Activation::Hardtanh => y.within_one(),
-                };
-                if let Some(inside) = &mut inside {
-                    inside[i] = bits & whole(hw, p);
+                let first = at * row_bytes + p / EIGHT;
+                if let Some(inside) = image.inside.get_mut(first..first + piece.len()) {
+                    let slope = |y: L| match self.act {
+                        Activation::Identity => u8::MAX,
+                        Activation::Relu => y.above_zero(),
+                        Activation::Hardtanh => y.within_one(),
+                    };
+                    for (inside, y) in inside.iter_mut().zip(&*piece) {
+                        *inside = slope(L::load(y));
+                    }
+                    inside[piece.len() - 1] &= whole(len, (piece.len() - 1) * EIGHT);
                 }
-                y = match self.act {
-                    Activation::Identity => y,
-                    Activation::Relu => y.relu(),
-                    Activation::Hardtanh => y.hardtanh(),
-                };
-                if let Some(to) = &mut to {
-                    put(y, to, p);
+                for y in piece.iter_mut() {
+                    match self.act {
+                        Activation::Identity => {}
+                        Activation::Relu => L::load(y).relu().store(y),
+                        Activation::Hardtanh => L::load(y).hardtanh().store(y),
+                    }
                 }
-                if let Some(plane) = &mut plane {
-                    nan |= y.nan_bits() & whole(hw, p);
-                    set_bits(y.sign_bits(), at % 4, &mut plane[p..]);
+                if let Some(to) = &mut image.y {
+                    to[here].copy_from_slice(&piece.as_flattened()[..len]);
+                }
+                if let Some(plane) = image.planes.get_mut(at / 4 * hw + p..at / 4 * hw + p + len) {
+                    let (eights, rest) = plane.as_chunks_mut();
+                    for (plane, y) in eights.iter_mut().zip(&*piece) {
+                        let y = L::load(y);
+                        nan |= y.nan_bits();
+                        let bits = SPREAD[usize::from(y.sign_bits())] << (at % 4);
+                        *plane = (u64::from_le_bytes(*plane) | bits).to_le_bytes();
+                    }
+                    if !rest.is_empty() {
+                        let y = L::load(&piece[piece.len() - 1]);
+                        nan |= y.nan_bits() & whole(rest.len(), 0);
+                        let bits = SPREAD[usize::from(y.sign_bits())] << (at % 4);
+                        rest.iter_mut().zip(bits.to_le_bytes()).for_each(|(to, bit)| *to |= bit);
+                    }
                 }
             }
         }

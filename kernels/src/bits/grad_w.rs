@@ -146,10 +146,10 @@ impl<'a> Plan<'a> {
                 pixel += some;
             }
             // The next pass's rows are far apart, where the machine would not look by itself.
-            let ahead = end..pixels.min(end + self.pass);
-            for pixel in ahead.step_by(64 / size_of::<f32>()) {
-                let dy = &dy[(pixel / area * self.g.o + o) * area + pixel % area..];
-                dy.iter().step_by(area).take(rows).for_each(simd::prefetch);
+            for pixel in (end..end + self.pass).step_by(64 / size_of::<f32>()) {
+                let first = (pixel / area * self.g.o + o) * area + pixel % area;
+                let ahead = dy.get(first..).unwrap_or_default().iter();
+                ahead.step_by(area).take(rows).for_each(simd::prefetch);
             }
             products(self.level, &lanes[..whole], words, tables, sums);
             let outside = &self.outside[self.outside.partition_point(|o| o.0 < first)..];
