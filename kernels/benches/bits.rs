@@ -177,7 +177,7 @@ fn masks(c: &mut Criterion) {
     group.throughput(Throughput::Bytes(4 * len as u64));
     measure(&mut group, "within", || drop(black_box(Mask::within(&x, 0.5))));
     measure(&mut group, "masked", || bits::masked(&mask, 1.5, &dy, &mut dx));
-    measure(&mut group, "masked in place", || bits::masked_in_place(&mask, 1.5, &mut dx));
+    measure(&mut group, "masked in place", || bits::masked_in_place(&mask, 0, 1.5, &mut dx));
     group.finish();
 }
 

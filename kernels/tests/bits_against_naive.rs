@@ -105,6 +105,24 @@ fn check_conv(g: &ConvGeom, seed: u64) {
             });
         });
         assert_eq!(got, want, "scaled_conv2d_dx {g:?}");
+        // Both at once are the two of them, to the bit.
+        let pad = *pads.last().expect("some");
+        let want_dw = filled(g.w_len(), |dw| bits::conv2d_dw(g, &image, pad, &dy, dw));
+        let (mut dx, mut dw) = (vec![f32::NAN; g.x_len()], vec![f32::NAN; g.w_len()]);
+        bits::conv2d_backward(
+            g,
+            &image,
+            &filters,
+            &scale,
+            pad,
+            &dy,
+            &mut dx,
+            &mut dw,
+            |first, dx| {
+                dx.iter_mut().enumerate().for_each(|(i, dx)| *dx += (first + i) as f32);
+            },
+        );
+        assert_eq!((dx, dw), (want, want_dw), "conv2d_backward {g:?}");
     });
 }
 

@@ -54,19 +54,27 @@ impl<'t> Var<'t> {
         let filter_bytes = filters.bytes();
         let filters = Held::new(filters, filter_bytes);
         self.tape().record("bin_conv2d", y, [self, w], move |dy, wanted| {
+            let image = image.get();
+            let finish = |first, dx: &mut [f32]| slope.apply(first, dx);
+            let mut dw = Tensor::zeros(g.filters());
             let dx = wanted[0].then(|| {
-                Tensor::build(g.x(), |dx| {
-                    let finish = |first, dx: &mut [f32]| slope.apply(first, dx);
-                    bits::scaled_conv2d_dx(&g, &filters, &scale, &dy, dx, finish);
+                Tensor::build(g.x(), |dx| match wanted[1] {
+                    true => {
+                        let dw = dw.data_mut();
+                        bits::conv2d_backward(
+                            &g, image, &filters, &scale, pad, &dy, dx, dw, finish,
+                        );
+                    }
+                    false => bits::scaled_conv2d_dx(&g, &filters, &scale, &dy, dx, finish),
                 })
             });
+            if wanted == [false, true] {
+                bits::conv2d_dw(&g, image, pad, &dy, dw.data_mut());
+            }
             let dw = wanted[1].then(|| {
-                let dw = Tensor::build(g.filters(), |dw| {
-                    bits::conv2d_dw(&g, image.get(), pad, &dy, dw);
-                    for (dw, scale) in dw.chunks_mut(g.taps()).zip(&*scale) {
-                        dw.iter_mut().for_each(|dw| *dw *= scale);
-                    }
-                });
+                for (dw, scale) in dw.data_mut().chunks_mut(g.taps()).zip(&*scale) {
+                    dw.iter_mut().for_each(|dw| *dw *= scale);
+                }
                 latent.backward(dw)
             });
             [dx, dw]

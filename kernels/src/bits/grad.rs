@@ -86,3 +86,61 @@ pub fn conv2d_dw(g: &ConvGeom, x: &Image, pad: Pad, dy: &[f32], dw: &mut [f32]) 
         }
     }
 }
+
+/// Both gradients, [`scaled_conv2d_dx`] and [`conv2d_dw`], to the bit, and sooner: `dy` is fetched once
+/// for the two of them. The gradient to the filters is to their signs, whatever the scale.
+///
+/// # Panics
+/// As those two.
+#[track_caller]
+pub fn conv2d_backward(
+    g: &ConvGeom,
+    x: &Image,
+    w: &Filters,
+    scale: &[f32],
+    pad: Pad,
+    dy: &[f32],
+    dx: &mut [f32],
+    dw: &mut [f32],
+    finish: impl Fn(usize, &mut [f32]) + Sync,
+) {
+    const OP: &str = "bits::conv2d_backward";
+    let separately = |dx: &mut [f32], dw: &mut [f32]| {
+        scaled_conv2d_dx(g, w, scale, dy, dx, &finish);
+        conv2d_dw(g, x, pad, dy, dw);
+    };
+    if !grad_x::suits(g) || !grad_w::suits(g) {
+        return separately(dx, dw);
+    }
+    x.check(OP, g);
+    w.check(OP, g);
+    assert_eq!(scale.len(), g.o, "{OP}: one scale a filter");
+    assert_eq!(dy.len(), g.y_len(), "{OP}: dy of {:?}", g.y());
+    assert_eq!(dx.len(), g.x_len(), "{OP}: dx of {:?}", g.x());
+    assert_eq!(dw.len(), g.w_len(), "{OP}: dw of {:?}", g.filters());
+    let by_images = grad_w::Plan::new(g, pad);
+    let many = by_images.images;
+    let by_pixels = grad_x::Plan::new(g, w, scale);
+    // A few images for the one and for the other.
+    let some = by_images.together.max(by_pixels.images);
+    let fits = some.is_multiple_of(by_images.together)
+        && some.is_multiple_of(by_pixels.images)
+        && many.is_multiple_of(some);
+    if !fits || g.n.div_ceil(many) < par::threads() {
+        return separately(dx, dw);
+    }
+    let image = g.c * g.h * g.w;
+    let mut parts = vec![Vec::new(); g.n.div_ceil(many)];
+    par::chunks2(dx, many * image, &mut parts, 1, |i, dx, sums| {
+        let mut part = by_images.part(0..by_images.blocks());
+        for (j, dx) in dx.chunks_mut(some * image).enumerate() {
+            let n = i * many + j * some;
+            for (k, dx) in dx.chunks_mut(by_pixels.images * image).enumerate() {
+                by_pixels.add_images(n + k * by_pixels.images, dy, dx, &finish);
+            }
+            part.add(x, dy, n..n + dx.len() / image);
+        }
+        sums[0] = part.close();
+    });
+    by_images.write(&parts, by_images.blocks(), dw);
+}

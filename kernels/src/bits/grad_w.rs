@@ -20,12 +20,15 @@ pub(super) fn suits(g: &ConvGeom) -> bool {
 }
 
 /// The geometry's part in the work, shared by all who do it.
-struct Plan<'a> {
+pub(super) struct Plan<'a> {
     g: &'a ConvGeom,
     level: Level,
     stage: Stage,
     /// Where each quad of channels and tap begins in what was laid out.
     offsets: Vec<u32>,
+    /// Images that one part sums up, and of them those that are laid out together.
+    pub images: usize,
+    pub together: usize,
     /// Pixels of one pass; the last has fewer.
     pass: usize,
     /// Pixel and tap of all that true zero padding left out.
@@ -35,40 +38,72 @@ struct Plan<'a> {
 /// As [`super::conv2d_dw`], for a geometry that [`suits`].
 pub(super) fn dw(g: &ConvGeom, x: &Image, pad: Pad, dy: &[f32], dw: &mut [f32]) {
     let plan = Plan::new(g, pad);
-    let (streams, per_group) = (g.taps(), g.group_o().div_ceil(LANES));
-    let blocks = g.how.groups * per_group;
-    // Parts to compute at once: eight at most, cut by images, by blocks of output channels where
-    // filters are large; as the geometry says, whatever the threads.
-    let by_images = ((1 << 22) / (blocks * streams * LANES)).clamp(1, 8).min(g.n);
-    let images = g.n.div_ceil(by_images);
-    let by_images = g.n.div_ceil(images);
-    let some = blocks.div_ceil((8 / by_images).max(1));
+    let blocks = plan.blocks();
+    let by_images = g.n.div_ceil(plan.images);
+    // Where there are few parts of images, parts of output channels.
+    let some = blocks.div_ceil((PARTS / by_images).max(1));
     let by_blocks = blocks.div_ceil(some);
-    let mut parts = par::map(by_images * by_blocks, |i| {
-        let (first, n) = (i % by_blocks * some, i / by_blocks * images);
-        plan.part(x, dy, n..g.n.min(n + images), first..blocks.min(first + some))
+    let parts = par::map(by_images * by_blocks, |i| {
+        let (first, n) = (i % by_blocks * some, i / by_blocks * plan.images);
+        let mut part = plan.part(first..blocks.min(first + some));
+        part.add(x, dy, n..g.n.min(n + plan.images));
+        part.close()
     });
-    let (sums, rest) = parts.split_at_mut(by_blocks);
-    for parts in rest.chunks(by_blocks) {
-        sums.iter_mut().zip(parts).for_each(|(sum, part)| add_assign(sum, part));
-    }
-    for block in 0..blocks {
-        let (o, rows) = plan.channels(block);
-        let sums = &sums[block / some][block % some * streams * LANES..];
-        transpose(plan.level, [streams, rows], sums, LANES, &mut dw[o * streams..], streams);
-    }
+    plan.write(&parts, some, dw);
 }
 
+/// How many parts to compute at once, as the geometry says, whatever the threads.
+const PARTS: usize = 8;
+
 impl<'a> Plan<'a> {
-    fn new(g: &'a ConvGeom, pad: Pad) -> Self {
-        let images = TERMS.div_ceil(g.oh * g.ow).min(g.n);
+    pub fn new(g: &'a ConvGeom, pad: Pad) -> Self {
+        let together = TERMS.div_ceil(g.oh * g.ow).min(g.n);
         let pad_bit = if pad == Pad::Plus { Pad::Plus } else { Pad::Minus };
-        let stage = Stage::new(g, pad_bit, images, 4);
+        let stage = Stage::new(g, pad_bit, together, 4);
         // Passes of equal size.
-        let tables = (images * g.oh * g.ow).div_ceil(4);
+        let tables = (together * g.oh * g.ow).div_ceil(4);
         let pass = 4 * tables.div_ceil(tables.div_ceil(WORD));
-        let outside = if pad == Pad::Zero { outside(g, images) } else { Vec::new() };
-        Plan { g, level: simd::level(), offsets: stage.offsets(), stage, pass, outside }
+        let outside = if pad == Pad::Zero { outside(g, together) } else { Vec::new() };
+        // Large filters are summed up in fewer parts.
+        let size = g.o.next_multiple_of(LANES) * g.taps();
+        let images = g.n.div_ceil(((1 << 22) / size).clamp(1, PARTS).min(g.n));
+        let (level, offsets) = (simd::level(), stage.offsets());
+        Plan { g, level, stage, offsets, images, together, pass, outside }
+    }
+
+    /// Blocks of output channels, over all groups.
+    pub fn blocks(&self) -> usize {
+        self.g.how.groups * self.g.group_o().div_ceil(LANES)
+    }
+
+    /// The beginning of a sum for some blocks.
+    pub fn part(&self, blocks: Range<usize>) -> Part<'_> {
+        let (area, taps, streams) = (self.g.oh * self.g.ow, self.g.kh * self.g.kw, self.g.taps());
+        let passes = (self.together * area).div_ceil(self.pass);
+        Part {
+            plan: self,
+            sums: vec![0.0; blocks.len() * streams * LANES],
+            edges: vec![0.0; blocks.len() * taps * LANES],
+            words: vec![0; passes * streams],
+            tables: Box::new([Table::ZERO; WORD]),
+            blocks,
+        }
+    }
+
+    /// Adds up the sums of parts, those of `some` blocks next to one another, as `dw`.
+    pub fn write(&self, parts: &[Vec<f32>], some: usize, dw: &mut [f32]) {
+        let (streams, blocks) = (self.g.taps(), self.blocks());
+        let by_blocks = blocks.div_ceil(some);
+        let mut sums = parts[..by_blocks].to_vec();
+        for parts in parts[by_blocks..].chunks(by_blocks) {
+            sums.iter_mut().zip(parts).for_each(|(sum, part)| add_assign(sum, part));
+        }
+        for block in 0..blocks {
+            let (o, rows) = self.channels(block);
+            let sums = &sums[block / some][block % some * streams * LANES..];
+            let dw = &mut dw[o * streams..];
+            transpose(self.level, [streams, rows], sums, LANES, dw, streams);
+        }
     }
 
     /// The first output channel of a block, over all groups, and how many it has.
@@ -77,44 +112,64 @@ impl<'a> Plan<'a> {
         let o = block % per_group * LANES;
         (block / per_group * all + o, LANES.min(all - o))
     }
+}
 
-    /// The sums over some images for some blocks of output channels: `[blocks][C/groups][KH][KW][LANES]`.
-    fn part(&self, x: &Image, dy: &[f32], images: Range<usize>, blocks: Range<usize>) -> Vec<f32> {
-        let (g, stage) = (self.g, &self.stage);
+/// The sums over some images for some blocks of output channels, in the making.
+pub(super) struct Part<'a> {
+    plan: &'a Plan<'a>,
+    blocks: Range<usize>,
+    /// `[blocks][C/groups][KH][KW][LANES]`
+    sums: Vec<f32>,
+    /// Sums of the `dy` that met padding: `[blocks][KH][KW][LANES]`.
+    edges: Vec<f32>,
+    /// The signs of images at hand, and tables to choose from.
+    words: Vec<u64>,
+    tables: Box<[Table; WORD]>,
+}
+
+impl Part<'_> {
+    /// Adds some images.
+    pub fn add(&mut self, x: &Image, dy: &[f32], images: Range<usize>) {
+        let (plan, g, stage) = (self.plan, self.plan.g, &self.plan.stage);
         let (area, taps, streams) = (g.oh * g.ow, g.kh * g.kw, g.taps());
         let per_group = g.group_o().div_ceil(LANES);
-        let mut sums = vec![0.0; blocks.len() * streams * LANES];
-        let mut edges = vec![0.0; blocks.len() * taps * LANES];
-        let mut words = vec![0; (stage.images * area).div_ceil(self.pass) * streams];
-        let mut tables = [Table::ZERO; WORD];
+        let Part { blocks, sums, edges, words, tables, .. } = self;
         par::scratch(stage.len() / 4 + 16, |scratch| {
             let staged = Stage::aligned(scratch, stage.len());
-            for n in images.clone().step_by(stage.images) {
-                let some = stage.images.min(images.end - n);
+            for n in images.clone().step_by(plan.together) {
+                let some = plan.together.min(images.end - n);
                 let dy = &dy[n * g.o * area..];
                 for group in blocks.start / per_group..blocks.end.div_ceil(per_group) {
                     for b in 0..some {
-                        stage.fill(self.level, b, x.planes(n + b, group), staged);
+                        stage.fill(plan.level, b, x.planes(n + b, group), staged);
                     }
-                    read(self.level, self, staged, some * area, &mut words);
+                    read(plan.level, plan, staged, some * area, words);
                     let mine = blocks.start.max(group * per_group)
                         ..blocks.end.min((group + 1) * per_group);
                     for block in mine {
                         let i = block - blocks.start;
                         let sums = &mut sums[i * streams * LANES..][..streams * LANES];
                         let edges = &mut edges[i * taps * LANES..][..taps * LANES];
-                        self.block(block, dy, some * area, &words, &mut tables, sums, edges);
+                        plan.block(block, dy, some * area, words, tables, sums, edges);
                     }
                 }
             }
         });
-        // What met the padding was subtracted as if it had met -1.
-        for (sums, edges) in sums.chunks_mut(streams * LANES).zip(edges.chunks(taps * LANES)) {
-            sums.chunks_mut(taps * LANES).for_each(|sums| add(sums, edges));
-        }
-        sums
     }
 
+    /// The sums of the images that were added.
+    pub fn close(mut self) -> Vec<f32> {
+        let (taps, streams) = (self.plan.g.kh * self.plan.g.kw, self.plan.g.taps());
+        // What met the padding was subtracted as if it had met -1.
+        let blocks = self.sums.chunks_mut(streams * LANES);
+        for (sums, edges) in blocks.zip(self.edges.chunks(taps * LANES)) {
+            sums.chunks_mut(taps * LANES).for_each(|sums| add(sums, edges));
+        }
+        self.sums
+    }
+}
+
+impl Plan<'_> {
     /// Adds some images' sums for a block of output channels, and apart those of `dy` that met padding.
     fn block(
         &self,

@@ -16,14 +16,14 @@ use std::ops::Range;
 const TABLES: usize = 3 * WORD;
 
 /// The geometry's part in the work, shared by all who do it.
-struct Plan<'a> {
+pub(super) struct Plan<'a> {
     g: &'a ConvGeom,
     level: Level,
     /// One number for each filter.
     scale: &'a [f32],
     /// Images worked on together, so that units come in pairs: eight pixels of `dy` side by side, or
     /// fewer at the end of a row.
-    images: usize,
+    pub images: usize,
     /// Units of one row of one image.
     units: usize,
     /// Quads of output channels summed up in one pass.
@@ -54,14 +54,14 @@ pub(super) fn suits(g: &ConvGeom) -> bool {
     g.taps() >= 12 && g.group_o() >= 3 && g.ow >= 3
 }
 
-/// As [`super::conv2d_dx`], for a geometry that [`suits`].
+/// As [`super::scaled_conv2d_dx`], for a geometry that [`suits`].
 pub(super) fn dx(
     g: &ConvGeom,
     w: &Filters,
     scale: &[f32],
     dy: &[f32],
     dx: &mut [f32],
-    finish: &(impl Fn(usize, &mut [f32]) + Sync),
+    finish: &impl Finish,
 ) {
     let plan = Plan::new(g, w, scale);
     let (area, c) = (g.h * g.w, g.group_c());
@@ -69,25 +69,25 @@ pub(super) fn dx(
     // A lone image is shared out by channels: the sums of each are its own.
     let block = c.div_ceil(par::threads().div_ceil(g.n));
     par::chunks(dx, plan.images * image, |i, dx| {
+        if plan.images > 1 || block == c {
+            return plan.add_images(i * plan.images, dy, dx, finish);
+        }
         for group in 0..g.how.groups {
             let first = group * c * area;
-            if plan.images > 1 {
-                plan.part(i * plan.images, group, 0..c, dy, &mut dx[first..]);
-            } else {
-                par::chunks(&mut dx[first..][..c * area], block * area, |j, dx| {
-                    plan.part(i, group, j * block..c.min((j + 1) * block), dy, dx);
-                    finish(i * image + first + j * block * area, dx);
-                });
-            }
-        }
-        if plan.images > 1 {
-            finish(i * plan.images * image, dx);
+            par::chunks(&mut dx[first..][..c * area], block * area, |j, dx| {
+                let channels = j * block..c.min((j + 1) * block);
+                plan.part(i, group, channels, dy, dx, finish);
+            });
         }
     });
 }
 
+/// What is done to a piece of `dx`, of elements from `i` on, while the cache holds it.
+pub(super) trait Finish: Fn(usize, &mut [f32]) + Sync {}
+impl<F: Fn(usize, &mut [f32]) + Sync> Finish for F {}
+
 impl<'a> Plan<'a> {
-    fn new(g: &'a ConvGeom, w: &Filters, scale: &'a [f32]) -> Self {
+    pub fn new(g: &'a ConvGeom, w: &Filters, scale: &'a [f32]) -> Self {
         let (stride, dilation, pad) = (g.how.stride, g.how.dilation, g.how.pad);
         let units = g.ow.div_ceil(HALF);
         let ring = (g.kh - 1) * dilation / stride + 1;
@@ -121,12 +121,32 @@ impl<'a> Plan<'a> {
         self.images * self.units / 2
     }
 
-    /// The gradient to some channels of the images from `n` on, `C·H·W` apart in `dx`.
-    fn part(&self, n: usize, group: usize, channels: Range<usize>, dy: &[f32], dx: &mut [f32]) {
+    /// The gradient to as many images from `n` on as are worked on together.
+    pub fn add_images(&self, n: usize, dy: &[f32], dx: &mut [f32], finish: &impl Finish) {
+        let c = self.g.group_c();
+        for group in 0..self.g.how.groups {
+            let dx = &mut dx[group * c * self.g.h * self.g.w..];
+            self.part(n, group, 0..c, dy, dx, finish);
+        }
+    }
+
+    /// The gradient to some channels of these images, `C·H·W` apart in `dx`.
+    fn part(
+        &self,
+        n: usize,
+        group: usize,
+        channels: Range<usize>,
+        dy: &[f32],
+        dx: &mut [f32],
+        finish: &impl Finish,
+    ) {
         let (g, level, stride) = (self.g, self.level, self.g.how.stride);
         let tables = self.ring * self.quads;
         let lanes = g.oh * self.pairs() * g.group_o().next_multiple_of(4) * LANES;
-        let image = channels.len() * g.h * stride * self.pitch;
+        let (area, row) = (g.h * g.w, stride * self.pitch);
+        let image = channels.len() * g.h * row;
+        // Channels that make a piece which the first cache holds.
+        let some = (1024 / area).max(1);
         par::scratch(Table::floats(tables) + lanes + self.images * image, |scratch| {
             let (tables, scratch) = Table::split(scratch, tables);
             let (lanes, sums) = scratch.split_at_mut(lanes);
@@ -134,23 +154,33 @@ impl<'a> Plan<'a> {
             lay_out(level, self, n, group, dy, lanes);
             sums.fill(0.0);
             walk(level, self, group, channels.clone(), lanes, tables, sums);
-            for (sums, dx) in sums.chunks_exact(image).zip(dx.chunks_mut(g.c * g.h * g.w)) {
-                let rows = channels.len() * g.h;
-                if stride == 1 {
-                    let (from, to) =
-                        (Grid { stride: self.pitch, step: 1 }, Grid { stride: g.w, step: 1 });
-                    planes::copy(level, [rows, g.w], &sums[self.margin..], from, dx, to);
-                    continue;
-                }
-                let rows = sums.chunks_exact(stride * self.pitch);
-                for (row, dx) in rows.zip(dx.chunks_exact_mut(g.w)) {
-                    for (phase, row) in row.chunks_exact(self.pitch).enumerate().take(g.w) {
-                        let dx = dx[phase..].iter_mut().step_by(stride);
-                        dx.zip(&row[self.margin..]).for_each(|(dx, sum)| *dx = *sum);
-                    }
+            let images = sums.chunks_exact(image).zip(dx.chunks_mut(g.c * area));
+            for (i, (sums, dx)) in images.enumerate() {
+                let mut first = ((n + i) * g.c + group * g.group_c() + channels.start) * area;
+                let dx = dx[..channels.len() * area].chunks_mut(some * area);
+                for (sums, dx) in sums.chunks(some * g.h * row).zip(dx) {
+                    self.gather(sums, dx);
+                    finish(first, dx);
+                    first += dx.len();
                 }
             }
         });
+    }
+
+    /// Takes rows of pixels out of the places where they were summed up.
+    fn gather(&self, sums: &[f32], dx: &mut [f32]) {
+        let (w, stride, sums) = (self.g.w, self.g.how.stride, &sums[self.margin..]);
+        if stride == 1 {
+            let (from, to) = (Grid { stride: self.pitch, step: 1 }, Grid { stride: w, step: 1 });
+            return planes::copy(self.level, [dx.len() / w, w], sums, from, dx, to);
+        }
+        for (i, dx) in dx.chunks_exact_mut(w).enumerate() {
+            let row = &sums[i * stride * self.pitch..];
+            for (phase, row) in row.chunks(self.pitch).enumerate().take(stride.min(w)) {
+                let dx = dx[phase..].iter_mut().step_by(stride);
+                dx.zip(row).for_each(|(dx, sum)| *dx = *sum);
+            }
+        }
     }
 }
 
