@@ -15,6 +15,7 @@ pub(crate) trait Lanes: Copy {
     fn add(self, b: Self) -> Self;
     fn sub(self, b: Self) -> Self;
     fn mul(self, b: Self) -> Self;
+    fn neg(self) -> Self;
     /// `max(x, 0)`; 0 for NaN.
     fn relu(self) -> Self;
     /// `clamp(x, -1, 1)`; NaN for NaN.
@@ -74,6 +75,10 @@ impl Lanes for Plain {
     #[inline(always)]
     fn mul(self, b: Self) -> Self {
         self.zip(b, |a, b| a * b)
+    }
+    #[inline(always)]
+    fn neg(self) -> Self {
+        Plain(self.0.map(|x| -x))
     }
     #[inline(always)]
     fn relu(self) -> Self {
@@ -153,6 +158,10 @@ mod avx {
         #[inline(always)]
         fn mul(self, b: Self) -> Self {
             Avx(unsafe { _mm256_mul_ps(self.0, b.0) })
+        }
+        #[inline(always)]
+        fn neg(self) -> Self {
+            Avx(unsafe { _mm256_xor_ps(self.0, _mm256_set1_ps(-0.0)) })
         }
         #[inline(always)]
         fn relu(self) -> Self {

@@ -67,7 +67,10 @@ impl<'t> Var<'t> {
                 found = Some(job.forward(residual, Some(y), before_sign));
             });
             let (inside, signs) = found.expect("the tensor was built");
-            (signs.map_or(y.clone(), |signs| y.with_signs(signs)), inside)
+            match signs {
+                Some(signs) => (y.with_signs(signs), inside),
+                None => (y, inside),
+            }
         };
         let bytes = inside.bytes();
         let inside = Held::new(inside, bytes);

@@ -207,10 +207,9 @@ impl Plan<'_> {
                 ahead.step_by(area).take(rows).for_each(simd::prefetch);
             }
             products(self.level, &lanes[..whole], words, tables, sums);
-            let outside = &self.outside[self.outside.partition_point(|o| o.0 < first)..];
-            for &(pixel, tap) in outside.iter().take_while(|o| o.0 < end) {
-                add(&mut edges[tap * LANES..][..LANES], &lanes[pixel - first]);
-            }
+            let outside = |end| self.outside.partition_point(|o| o.0 < end);
+            let outside = &self.outside[outside(first)..outside(end)];
+            add_outside(self.level, outside, first, &lanes, edges.as_chunks_mut().0);
         }
     }
 }
@@ -239,6 +238,21 @@ fn outside(g: &ConvGeom, images: usize) -> Vec<(usize, usize)> {
 }
 
 per_level! {
+    /// Adds what pixels from `first` on have to the sums of the taps that are outside there.
+    fn add_outside[](
+        outside: &[(usize, usize)],
+        first: usize,
+        lanes: &[[f32; LANES]; TERMS],
+        edges: &mut [[f32; LANES]],
+    ) {
+        for &(pixel, tap) in outside {
+            let (edges, lanes) = (&mut edges[tap], &lanes[pixel - first]);
+            for l in 0..LANES {
+                edges[l] += lanes[l];
+            }
+        }
+    }
+
     /// The signs of each pass and stream, a bit a pixel: `[passes][C/groups][KH][KW]`.
     fn read[](plan: &Plan<'_>, staged: &[u8], pixels: usize, words: &mut [u64]) {
         let (taps, streams) = (plan.g.kh * plan.g.kw, plan.g.taps());

@@ -5,7 +5,10 @@
 //! filter at a time, since columns move the lanes.
 
 use super::pack::Filters;
-use super::sums::{self, HALF, LANES, Table, Target, Term, WORD};
+use super::sums::{self, HALF, Table, Target, Term, WORD};
+#[cfg(target_arch = "x86_64")]
+use crate::lanes::Avx;
+use crate::lanes::{Lanes, Plain};
 use crate::planes::{self, Grid};
 use crate::simd::{self, Level, per_level};
 use crate::{ConvGeom, par};
@@ -142,18 +145,14 @@ impl<'a> Plan<'a> {
     ) {
         let (g, level, stride) = (self.g, self.level, self.g.how.stride);
         let tables = self.ring * self.quads;
-        let lanes = g.oh * self.pairs() * g.group_o().next_multiple_of(4) * LANES;
         let (area, row) = (g.h * g.w, stride * self.pitch);
         let image = channels.len() * g.h * row;
         // Channels that make a piece which the first cache holds.
         let some = (1024 / area).max(1);
-        par::scratch(Table::floats(tables) + lanes + self.images * image, |scratch| {
-            let (tables, scratch) = Table::split(scratch, tables);
-            let (lanes, sums) = scratch.split_at_mut(lanes);
-            let lanes = lanes.as_chunks_mut().0;
-            lay_out(level, self, n, group, dy, lanes);
+        par::scratch(Table::floats(tables) + self.images * image, |scratch| {
+            let (tables, sums) = Table::split(scratch, tables);
             sums.fill(0.0);
-            walk(level, self, group, channels.clone(), lanes, tables, sums);
+            walk(level, self, n, group, channels.clone(), dy, tables, sums);
             let images = sums.chunks_exact(image).zip(dx.chunks_mut(g.c * area));
             for (i, (sums, dx)) in images.enumerate() {
                 let mut first = ((n + i) * g.c + group * g.group_c() + channels.start) * area;
@@ -167,12 +166,27 @@ impl<'a> Plan<'a> {
         });
     }
 
+    /// Where in `dy` the units of a pair begin, in the first row of a group's first channel, and how many
+    /// pixels they have: none beyond the last image.
+    fn units(&self, n: usize, group: usize, pair: usize) -> [[usize; 2]; 2] {
+        let (g, area) = (self.g, self.g.oh * self.g.ow);
+        let units = [2 * pair, 2 * pair + 1].map(|unit| {
+            let (image, column) = (n + unit / self.units, unit % self.units * HALF);
+            let first = (image * g.o + group * g.group_o()) * area + column;
+            if image < g.n { [first, HALF.min(g.ow - column)] } else { [0, 0] }
+        });
+        [[units[0][0], units[1][0]], [units[0][1], units[1][1]]]
+    }
+
     /// Takes rows of pixels out of the places where they were summed up.
     fn gather(&self, sums: &[f32], dx: &mut [f32]) {
         let (w, stride, sums) = (self.g.w, self.g.how.stride, &sums[self.margin..]);
         if stride == 1 {
             let (from, to) = (Grid { stride: self.pitch, step: 1 }, Grid { stride: w, step: 1 });
             return planes::copy(self.level, [dx.len() / w, w], sums, from, dx, to);
+        }
+        if stride == 2 && w % 2 == 0 {
+            return weave(self.level, w / 2, self.pitch, sums, dx);
         }
         for (i, dx) in dx.chunks_exact_mut(w).enumerate() {
             let row = &sums[i * stride * self.pitch..];
@@ -222,48 +236,47 @@ fn words(g: &ConvGeom, w: &Filters, quads: usize) -> Vec<u64> {
     words
 }
 
-per_level! {
-    /// `scale·dy` of one group in pairs of units, `[OH][pairs][O/groups][LANES]`, zero where there is none.
-    fn lay_out[](
-        plan: &Plan<'_>,
-        n: usize,
-        group: usize,
-        dy: &[f32],
-        lanes: &mut [[f32; LANES]],
-    ) {
-        let (g, units) = (plan.g, plan.units);
-        let channels = g.group_o().next_multiple_of(4);
-        let images = plan.images.min(g.n - n);
-        if channels > g.group_o() || g.ow < units * HALF || images < plan.images {
-            lanes.as_flattened_mut().fill(0.0);
+/// Fills a table with `scale·dy` of four channels, `area` apart, in two whole units.
+#[inline(always)]
+fn fill<L: Lanes>(table: &mut Table, dy: &[f32], units: [usize; 2], area: usize, scale: &[f32; 4]) {
+    for (half, at) in units.into_iter().enumerate() {
+        let load = |o: usize| {
+            let eight = dy[at + o * area..].first_chunk().expect("a whole unit");
+            L::load(eight).mul(L::splat(scale[o]))
+        };
+        table.fill(half, [load(0), load(1), load(2), load(3)]);
+    }
+}
+
+/// The same for a few channels and units of a few pixels; zero where there is none.
+#[inline(never)]
+fn fill_partly(
+    table: &mut Table,
+    dy: &[f32],
+    units: [usize; 2],
+    lens: [usize; 2],
+    area: usize,
+    scale: &[f32],
+) {
+    for half in 0..2 {
+        let mut four = [[0.0; HALF]; 4];
+        for (o, (eight, scale)) in four.iter_mut().zip(scale).enumerate() {
+            let dy = &dy[units[half] + o * area..][..lens[half]];
+            eight.iter_mut().zip(dy).for_each(|(eight, dy)| *eight = scale * dy);
         }
-        // Channel by channel, since rows of channels may lie so far apart that they want the same
-        // place in the cache.
-        let area = g.oh * g.ow;
-        for image in 0..images {
-            for o in 0..g.group_o() {
-                let channel = group * g.group_o() + o;
-                let (dy, scale) =
-                    (&dy[((n + image) * g.o + channel) * area..][..area], plan.scale[channel]);
-                for (i, row) in dy.chunks_exact(g.ow).enumerate() {
-                    for (j, dy) in row.chunks(HALF).enumerate() {
-                        let unit = image * units + j;
-                        let lanes = &mut lanes[(i * plan.pairs() + unit / 2) * channels + o];
-                        let lanes = &mut lanes[unit % 2 * HALF..][..HALF];
-                        match dy.first_chunk::<HALF>() {
-                            Some(dy) => {
-                                for l in 0..HALF {
-                                    lanes[l] = scale * dy[l];
-                                }
-                            }
-                            None => {
-                                for l in 0..dy.len() {
-                                    lanes[l] = scale * dy[l];
-                                }
-                            }
-                        }
-                    }
-                }
+        table.fill(half, four.each_ref().map(Plain::load));
+    }
+}
+
+per_level! {
+    /// Rows of two phases, which take turns.
+    fn weave[](half: usize, pitch: usize, sums: &[f32], dx: &mut [f32]) {
+        for (i, dx) in dx.chunks_exact_mut(2 * half).enumerate() {
+            let even = &sums[2 * i * pitch..][..half];
+            let odd = &sums[(2 * i + 1) * pitch..][..half];
+            for j in 0..half {
+                dx[2 * j] = even[j];
+                dx[2 * j + 1] = odd[j];
             }
         }
     }
@@ -271,16 +284,17 @@ per_level! {
     /// Adds to the rows of some channels, `[images][channels][H][stride][pitch]`, what they gather.
     fn walk[](
         plan: &Plan<'_>,
+        n: usize,
         group: usize,
         channels: Range<usize>,
-        dy: &[[f32; LANES]],
+        dy: &[f32],
         tables: &mut [Table],
         sums: &mut [f32],
     ) {
         let g = plan.g;
         let (c, all, streams) = (g.group_c(), g.group_o().next_multiple_of(4), channels.len());
         let (pairs, passes) = (plan.pairs(), all.div_ceil(4 * plan.quads));
-        let row = g.how.stride * plan.pitch;
+        let (row, area) = (g.how.stride * plan.pitch, g.oh * g.ow);
         for pass in 0..passes {
             let o = pass * 4 * plan.quads;
             let quads = plan.quads.min((all - o) / 4);
@@ -289,13 +303,25 @@ per_level! {
                 let start = [2 * pair, 2 * pair + 1].map(|unit| {
                     unit / plan.units * streams * g.h * row + unit % plan.units * HALF
                 });
+                let [units, lens] = plan.units(n, group, pair);
                 let mut ready = 0;
                 for (y, gathers) in plan.rows.iter().enumerate() {
                     while ready < gathers.ready {
-                        let fours = dy[(ready * pairs + pair) * all + o..].as_chunks().0;
                         let slot = &mut tables[ready % plan.ring * plan.quads..][..quads];
-                        for (table, four) in slot.iter_mut().zip(fours) {
-                            table.fill(four);
+                        let scale = &plan.scale[group * g.group_o()..][..g.group_o()][o..];
+                        let tables = slot.iter_mut().zip(scale.chunks(4)).enumerate();
+                        for (i, (table, scale)) in tables {
+                            let units = units.map(|at| at + (o + 4 * i) * area + ready * g.ow);
+                            match scale.first_chunk() {
+                                #[cfg(target_arch = "x86_64")]
+                                Some(scale) if lens == [HALF; 2] && FUSED => {
+                                    fill::<Avx>(table, dy, units, area, scale);
+                                }
+                                Some(scale) if lens == [HALF; 2] => {
+                                    fill::<Plain>(table, dy, units, area, scale);
+                                }
+                                _ => fill_partly(table, dy, units, lens, area, scale),
+                            }
                         }
                         ready += 1;
                     }

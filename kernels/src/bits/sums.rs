@@ -4,6 +4,9 @@
 //! them for 16 lanes; then a nibble of signs finds the sum of four products with one load and one
 //! addition, which is less than a quarter of four multiply-adds.
 
+#[cfg(target_arch = "x86_64")]
+use crate::lanes::Avx;
+use crate::lanes::{Lanes, Plain};
 use crate::simd::per_level;
 
 /// Floats in a row of a table: one cache line.
@@ -40,16 +43,27 @@ impl Table {
         (&mut tables[..n], rest)
     }
 
-    /// The sums of four numbers for each lane.
+    /// The sums of four numbers for each lane of a half.
     #[inline(always)]
-    pub fn fill(&mut self, x: &[[f32; LANES]; 4]) {
-        for lane in 0..LANES {
-            let [a, b, c, d] = [x[0][lane], x[1][lane], x[2][lane], x[3][lane]];
-            let low = [-(a + b), a - b, b - a, a + b];
-            let high = [-(c + d), c - d, d - c, c + d];
-            for (i, row) in self.0.iter_mut().enumerate() {
-                row[lane] = low[i % 4] + high[i / 4];
-            }
+    pub fn fill<L: Lanes>(&mut self, half: usize, [a, b, c, d]: [L; 4]) {
+        let sums = |a: L, b: L| {
+            let (sum, difference) = (a.add(b), a.sub(b));
+            [sum.neg(), difference, difference.neg(), sum]
+        };
+        let (low, high) = (sums(a, b), sums(c, d));
+        for (i, row) in self.0.iter_mut().enumerate() {
+            let (halves, _) = row.as_chunks_mut();
+            low[i % 4].add(high[i / 4]).store(&mut halves[half]);
+        }
+    }
+}
+
+/// Fills tables with fours of `lanes`.
+#[inline(always)]
+fn fill_all<L: Lanes>(tables: &mut [Table], fours: &[[[f32; LANES]; 4]]) {
+    for (table, four) in tables.iter_mut().zip(fours) {
+        for half in 0..2 {
+            table.fill(half, four.each_ref().map(|x| L::load(&x.as_chunks().0[half])));
         }
     }
 }
@@ -192,9 +206,14 @@ per_level! {
         sums: &mut [f32],
     ) {
         let fours = lanes.as_chunks::<4>().0;
-        for (table, four) in tables.iter_mut().zip(fours) {
-            table.fill(four);
+        #[cfg(target_arch = "x86_64")]
+        if FUSED {
+            fill_all::<Avx>(tables, fours);
+        } else {
+            fill_all::<Plain>(tables, fours);
         }
+        #[cfg(not(target_arch = "x86_64"))]
+        fill_all::<Plain>(tables, fours);
         let target = Target { at: [0, HALF], stride: LANES };
         add::<FUSED>(tables, words, &[[0, 0]], fours.len(), words.len(), sums, target);
     }
