@@ -1,32 +1,19 @@
-//! `dirnet bench`
+//! `dirnet bench train`
 
-use super::output::{Output, bytes, peak_rss_mb, rss_mb, table};
-use super::parse;
+use crate::cli::output::{Output, bytes, peak_rss_mb, rss_mb, table};
+use crate::cli::parse;
 use crate::models::{Model, Task};
 use crate::nn::Module;
 use crate::optim::Sgd;
 use crate::watch::Watch;
 use crate::{Error, Params, Rng, Saved, Tape, Tensor};
-use clap::{Args, Subcommand};
+use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-/// Time this machine.
 #[derive(Args, Debug)]
-pub(super) struct Bench {
-    #[command(subcommand)]
-    what: What,
-}
-
-#[derive(Debug, Subcommand)]
-enum What {
-    /// One training step: where its time goes, and what it holds for its way back
-    Train(TrainBench),
-}
-
-#[derive(Args, Debug)]
-struct TrainBench {
+pub(super) struct TrainBench {
     /// Architecture
     #[arg(long, default_value = "resnet20", value_parser = parse::arch)]
     arch: String,
@@ -66,18 +53,11 @@ struct SavedLayer {
     bytes: usize,
 }
 
-impl Bench {
-    pub fn run(self, out: &Output) -> Result<(), Error> {
-        let What::Train(bench) = self.what;
-        if bench.batch == 0 || bench.steps == 0 {
+impl TrainBench {
+    pub fn run(&self, out: &Output) -> Result<(), Error> {
+        if self.batch == 0 || self.steps == 0 {
             return Err(Error::Setting("--batch and --steps are at least 1".into()));
         }
-        bench.run(out)
-    }
-}
-
-impl TrainBench {
-    fn run(&self, out: &Output) -> Result<(), Error> {
         let before = rss_mb();
         let mut step = Step::new(&self.arch, &self.method, self.batch, self.input)?;
         let ms = step.median_ms(self.steps);
