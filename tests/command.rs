@@ -306,6 +306,40 @@ fn bench_train_tells_what_each_layer_holds() {
 }
 
 #[test]
+fn bench_kernels_holds_each_kernel_against_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = |batch: &str, filter: &str| -> Vec<Value> {
+        let args = ["bench", "kernels", "--batch", batch, "--filter", filter, "--json", "-q"];
+        let output = dirnet(dir.path(), &args);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let expected = "kernel shape threads ms gmac_per_s ratio_to_sgemm percent_of_fma_peak \
+        ratio_to_im2col";
+    let positive = |row: &Value, key: &str| row[key].as_f64().is_some_and(|x| x > 0.0);
+
+    let rows = bench("2", " 2x64x8x8->64 k3 s1");
+    let kernels: Vec<&str> = rows.iter().map(|row| row["kernel"].as_str().unwrap()).collect();
+    let all = "bin_conv_fwd bin_conv_dw bin_conv_dx conv_fwd conv_dw conv_dx sgemm pack";
+    assert_eq!(kernels, all.split(' ').collect::<Vec<_>>());
+    for row in rows {
+        assert_eq!(keys(&row), sorted(expected));
+        assert_eq!(row["shape"], "2x64x8x8->64 k3 s1");
+        let (kernel, product) = (row["kernel"].as_str().unwrap(), row["kernel"] != "pack");
+        assert!(positive(&row, "threads") && positive(&row, "ms"), "{row}");
+        assert_eq!(positive(&row, "gmac_per_s"), product, "{row}");
+        assert_eq!(positive(&row, "ratio_to_sgemm"), product, "{row}");
+        assert_eq!(positive(&row, "ratio_to_im2col"), kernel.contains("conv"), "{row}");
+    }
+
+    let dense = bench("1", "bin_dense_fwd");
+    assert_eq!(dense.len(), 1, "{dense:?}");
+    assert_eq!(dense[0]["shape"], "1x1024->1024");
+    refused(dir.path(), &["bench", "kernels", "--filter", "conv_sideways"], &["conv_sideways"]);
+}
+
+#[test]
 fn sets_are_listed_and_described() {
     let dir = tempfile::tempdir().unwrap();
     let output = dirnet(dir.path(), &["data", "list", "--json"]);

@@ -1,5 +1,6 @@
 //! `dirnet bench`
 
+mod kernels;
 mod train;
 
 use super::output::Output;
@@ -15,6 +16,7 @@ pub(super) struct Bench {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    Kernels(kernels::KernelBench),
     /// One training step: where its time goes, and what it holds for its way back
     Train(train::TrainBench),
 }
@@ -22,6 +24,7 @@ enum What {
 impl Bench {
     pub fn run(self, out: &Output) -> Result<(), Error> {
         match self.what {
+            What::Kernels(bench) => bench.run(out),
             What::Train(bench) => bench.run(out),
         }
     }
