@@ -289,13 +289,14 @@ fn bench_train_tells_what_each_layer_holds() {
     };
     let binary = bench("bnn");
     let expected = "arch method batch input threads ms_per_step images_per_s peak_rss_mb saved_mb \
-        ms_per_step_fp32 parts saved";
+        ms_per_step_fp32 parts saved slow_layers";
     assert_eq!(keys(&binary), sorted(expected));
     let held = |bench: &Value, layer: &str| {
         let layers = bench["saved"].as_array().unwrap();
         let found = layers.iter().find(|l| l["layer"] == layer);
         found.unwrap_or_else(|| panic!("{layer} is not in {layers:?}"))["bytes"].as_u64().unwrap()
     };
+    assert!(binary["slow_layers"].as_array().unwrap().is_empty(), "{binary}");
     // 4 images of 16 channels of 16x16 in floats are 65,536 bytes; a straight-through binary layer
     // keeps a few bits of each number.
     let floats = 4 * 16 * 16 * 16 * 4;
@@ -303,6 +304,38 @@ fn bench_train_tells_what_each_layer_holds() {
     // In float, what the convolution keeps is held by whoever made it: counted there, but held.
     let total = |bench: &Value| bench["saved_mb"].as_f64().unwrap();
     assert!(total(&bench("fp32")) > total(&binary) + 6.0 * floats as f64 / 1e6);
+}
+
+#[test]
+fn bench_train_tells_where_the_time_goes_and_which_layers_are_slow() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = |more: &[&str]| {
+        let args = ["bench", "train", "--method", "bnn", "--batch", "4", "--steps", "1", "--arch"];
+        dirnet(dir.path(), &[&args, more].concat())
+    };
+    let net = ["resnet20(width=0.5)", "--input", "3x8x8"];
+    let tiny = json(&bench(&[&net[..], &["--json"]].concat()));
+    for part in [
+        "conv2d forward",
+        "conv2d backward",
+        "bin_conv2d forward",
+        "bin_conv2d backward",
+        "batch_norm backward",
+        "cross_entropy forward",
+        "optimizer",
+        "tape",
+    ] {
+        assert!(tiny["parts"][part].as_f64().is_some_and(|ms| ms > 0.0), "{part}: {tiny}");
+    }
+    // The images of its last stage are 2x2, too small for the gradient from bits.
+    let layers = (0..3).flat_map(|i| ["conv1", "conv2"].map(|c| format!("layer3.{i}.{c}")));
+    assert_eq!(tiny["slow_layers"], Value::from(layers.collect::<Vec<_>>()));
+    let text = String::from_utf8(bench(&net).stdout).unwrap();
+    assert!(text.contains("slow path: layer3.2.conv2 (dx from floats: 32x2x2 to 32x2x2"), "{text}");
+
+    let dense = json(&bench(&["mlp", "--input", "1x8x8", "--json"]));
+    assert!(dense["parts"]["bin_linear forward"].as_f64().is_some_and(|ms| ms > 0.0), "{dense}");
+    assert_eq!(dense["slow_layers"], Value::Array(Vec::new()));
 }
 
 #[test]

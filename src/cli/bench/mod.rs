@@ -17,7 +17,6 @@ pub(super) struct Bench {
 #[derive(Debug, Subcommand)]
 enum What {
     Kernels(kernels::KernelBench),
-    /// One training step: where its time goes, and what it holds for its way back
     Train(train::TrainBench),
 }
 
