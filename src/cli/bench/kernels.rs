@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 /// im2col and matrixmultiply: `x sgemm` and `x im2col` say how many times faster the kernel is. The
 /// peak is that of fused multiply-adds from registers, measured at the start.
 ///
-/// A row takes about 0.3 seconds after a warm-up, and its fastest sample counts. Every call works on
-/// the same buffers, so what fits in a cache is found there. Bits are packed beforehand; packing is a
-/// row of its own.
+/// A row takes about 0.3 seconds after a warm-up, and its fastest sample counts. A sample is one call, or
+/// as many as take a millisecond, on the same buffers: what fits in a cache is found there from the
+/// second call on. Bits are packed beforehand; packing is a row of its own.
 ///
 /// With --json, one object a row: kernel, shape (images NxCxHxW, output channels, side of the filter,
 /// stride), threads, ms, gmac_per_s, ratio_to_sgemm, percent_of_fma_peak, ratio_to_im2col; null where
@@ -102,7 +102,7 @@ impl Row {
         vec![
             self.kernel.into(),
             self.shape.clone(),
-            number(Some(self.ms), 3),
+            number(Some(self.ms), 4),
             number(self.gmac_per_s, 1),
             number(self.percent_of_fma_peak, 0),
             number(self.ratio_to_sgemm, 2),
