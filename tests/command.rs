@@ -320,7 +320,6 @@ fn bench_train_tells_where_the_time_goes_and_which_layers_are_slow() {
         "conv2d backward",
         "bin_conv2d forward",
         "bin_conv2d backward",
-        "batch_norm backward",
         "cross_entropy forward",
         "optimizer",
         "tape",
