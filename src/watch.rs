@@ -103,4 +103,15 @@ pub struct LayerNote {
     pub macs_32bit: usize,
     /// Bytes of the layer in the packed net: the bits, and everything else in 32 bits.
     pub bytes_packed: usize,
+    /// The operations that it was made of, in order.
+    pub operations: Vec<OperationNote>,
+}
+
+/// One operation of a layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperationNote {
+    /// The name it was recorded under.
+    pub name: &'static str,
+    /// Shapes of what it was made from.
+    pub parents: Vec<Vec<usize>>,
 }

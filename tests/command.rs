@@ -289,13 +289,14 @@ fn bench_train_tells_what_each_layer_holds() {
     };
     let binary = bench("bnn");
     let expected = "arch method batch input threads ms_per_step images_per_s peak_rss_mb saved_mb \
-        ms_per_step_fp32 parts saved";
+        ms_per_step_fp32 parts saved slow_layers";
     assert_eq!(keys(&binary), sorted(expected));
     let held = |bench: &Value, layer: &str| {
         let layers = bench["saved"].as_array().unwrap();
         let found = layers.iter().find(|l| l["layer"] == layer);
         found.unwrap_or_else(|| panic!("{layer} is not in {layers:?}"))["bytes"].as_u64().unwrap()
     };
+    assert!(binary["slow_layers"].as_array().unwrap().is_empty(), "{binary}");
     // 4 images of 16 channels of 16x16 in floats are 65,536 bytes; a straight-through binary layer
     // keeps a few bits of each number.
     let floats = 4 * 16 * 16 * 16 * 4;
@@ -303,6 +304,71 @@ fn bench_train_tells_what_each_layer_holds() {
     // In float, what the convolution keeps is held by whoever made it: counted there, but held.
     let total = |bench: &Value| bench["saved_mb"].as_f64().unwrap();
     assert!(total(&bench("fp32")) > total(&binary) + 6.0 * floats as f64 / 1e6);
+}
+
+#[test]
+fn bench_train_tells_where_the_time_goes_and_which_layers_are_slow() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = |more: &[&str]| {
+        let args = ["bench", "train", "--method", "bnn", "--batch", "4", "--steps", "1", "--arch"];
+        dirnet(dir.path(), &[&args, more].concat())
+    };
+    let net = ["resnet20(width=0.5)", "--input", "3x8x8"];
+    let tiny = json(&bench(&[&net[..], &["--json"]].concat()));
+    for part in [
+        "conv2d forward",
+        "conv2d backward",
+        "bin_conv2d forward",
+        "bin_conv2d backward",
+        "cross_entropy forward",
+        "optimizer",
+        "tape",
+    ] {
+        assert!(tiny["parts"][part].as_f64().is_some_and(|ms| ms > 0.0), "{part}: {tiny}");
+    }
+    // The images of its last stage are 2x2, too small for the gradient from bits.
+    let layers = (0..3).flat_map(|i| ["conv1", "conv2"].map(|c| format!("layer3.{i}.{c}")));
+    assert_eq!(tiny["slow_layers"], Value::from(layers.collect::<Vec<_>>()));
+    let text = String::from_utf8(bench(&net).stdout).unwrap();
+    assert!(text.contains("slow path: layer3.2.conv2 (dx from floats: 32x2x2 to 32x2x2"), "{text}");
+
+    let dense = json(&bench(&["mlp", "--input", "1x8x8", "--json"]));
+    assert!(dense["parts"]["bin_linear forward"].as_f64().is_some_and(|ms| ms > 0.0), "{dense}");
+    assert_eq!(dense["slow_layers"], Value::Array(Vec::new()));
+}
+
+#[test]
+fn bench_kernels_holds_each_kernel_against_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = |batch: &str, filter: &str| -> Vec<Value> {
+        let args = ["bench", "kernels", "--batch", batch, "--filter", filter, "--json", "-q"];
+        let output = dirnet(dir.path(), &args);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let expected = "kernel shape threads ms gmac_per_s ratio_to_sgemm percent_of_fma_peak \
+        ratio_to_im2col";
+    let positive = |row: &Value, key: &str| row[key].as_f64().is_some_and(|x| x > 0.0);
+
+    let rows = bench("2", " 2x64x8x8->64 k3 s1");
+    let kernels: Vec<&str> = rows.iter().map(|row| row["kernel"].as_str().unwrap()).collect();
+    let all = "bin_conv_fwd bin_conv_dw bin_conv_dx conv_fwd conv_dw conv_dx sgemm pack";
+    assert_eq!(kernels, all.split(' ').collect::<Vec<_>>());
+    for row in rows {
+        assert_eq!(keys(&row), sorted(expected));
+        assert_eq!(row["shape"], "2x64x8x8->64 k3 s1");
+        let (kernel, product) = (row["kernel"].as_str().unwrap(), row["kernel"] != "pack");
+        assert!(positive(&row, "threads") && positive(&row, "ms"), "{row}");
+        assert_eq!(positive(&row, "gmac_per_s"), product, "{row}");
+        assert_eq!(positive(&row, "ratio_to_sgemm"), product, "{row}");
+        assert_eq!(positive(&row, "ratio_to_im2col"), kernel.contains("conv"), "{row}");
+    }
+
+    let dense = bench("1", "bin_dense_fwd");
+    assert_eq!(dense.len(), 1, "{dense:?}");
+    assert_eq!(dense[0]["shape"], "1x1024->1024");
+    refused(dir.path(), &["bench", "kernels", "--filter", "conv_sideways"], &["conv_sideways"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
 use dirnet_kernels::bits::{self, Filters, Image, Mask, Pad, Rows};
-use dirnet_kernels::{Conv, ConvGeom, par, simd};
+use dirnet_kernels::{Conv, ConvGeom, par, simd, yardstick};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -60,50 +60,14 @@ fn measure(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, mut f: impl FnM
 
 /// `matrixmultiply` alone on `m` by `k` times `k` by `n`, in the better of the two orders.
 fn sgemm(group: &mut BenchmarkGroup<'_, WallTime>, [m, k, n]: [usize; 3]) -> f64 {
-    let (a, b, mut c) = (random(m * k), random(k * n), vec![0.0; m * n]);
-    let mut product = |m: usize, n: usize, a: &[f32], sa: [usize; 2], b: &[f32], sb: [usize; 2]| {
-        let [sa, sb] = [sa, sb].map(|s| s.map(|s| s as isize));
-        let c = c.as_mut_ptr();
-        // SAFETY: `a` and `b` hold m by k and k by n floats, in rows or in columns, and `c` m by n.
-        unsafe {
-            let (a, b) = (a.as_ptr(), b.as_ptr());
-            matrixmultiply::sgemm(
-                m, k, n, 1.0, a, sa[0], sa[1], b, sb[0], sb[1], 0.0, c, n as isize, 1,
-            );
-        }
-    };
-    let straight = measure(group, "sgemm", || product(m, n, &a, [k, 1], &b, [n, 1]));
-    let turned = measure(group, "sgemm, turned", || product(n, m, &b, [1, n], &a, [1, k]));
+    let (a, b, mut y) = (random(m * k), random(k * n), vec![0.0; m * n]);
+    let straight = measure(group, "sgemm", || {
+        yardstick::sgemm(m, k, n, &a, false, &b, false, &mut y);
+    });
+    let turned = measure(group, "sgemm, turned", || {
+        yardstick::sgemm(n, k, m, &b, true, &a, true, &mut y);
+    });
     straight.min(turned)
-}
-
-/// Multiply-adds a second of one core, from registers only.
-fn peak() -> Option<f64> {
-    #[cfg(target_arch = "x86_64")]
-    if simd::available().contains(&simd::Level::Avx2) {
-        use std::arch::x86_64::*;
-        #[target_feature(enable = "avx2,fma")]
-        fn chains(times: usize) -> f32 {
-            let (a, b) = (_mm256_set1_ps(black_box(0.5)), _mm256_set1_ps(black_box(0.25)));
-            let mut sums = [a; 12];
-            for _ in 0..times {
-                for sum in &mut sums {
-                    *sum = _mm256_fmadd_ps(*sum, a, b);
-                }
-            }
-            _mm256_cvtss_f32(sums.into_iter().fold(a, |s, x| _mm256_add_ps(s, x)))
-        }
-        const TIMES: usize = 50_000;
-        let time = || {
-            let start = Instant::now();
-            // SAFETY: the level says that the machine has both.
-            black_box(unsafe { chains(TIMES) });
-            start.elapsed().as_secs_f64()
-        };
-        let best = (0..100).map(|_| time()).fold(f64::INFINITY, f64::min);
-        return Some((TIMES * 12 * 8) as f64 / best);
-    }
-    None
 }
 
 fn convolutions(c: &mut Criterion) {
@@ -132,7 +96,7 @@ fn convolutions(c: &mut Criterion) {
         group.throughput(Throughput::Bytes(4 * g.x_len() as u64));
         let pack = measure(&mut group, "pack", || drop(black_box(Image::pack(&g, &x))));
         group.finish();
-        let peak = peak().map_or(f64::NAN, |peak| g.macs() as f64 / peak);
+        let peak = yardstick::peak().map_or(f64::NAN, |peak| g.macs() as f64 / peak);
         println!(
             "{name}: forward {:.1} x sgemm, zero padding {:+.1} % over -1; of the peak of \
              multiply-adds, dx {:.2} x, dw {:.2} x; packing {:.0} GB/s\n",
@@ -159,7 +123,7 @@ fn products(c: &mut Criterion) {
         let back_w = measure(&mut group, "dw", || bits::dense_dw(m, k, n, &rows, &dy, &mut dw));
         let float = sgemm(&mut group, [m, k, n]);
         group.finish();
-        let peak = peak().map_or(f64::NAN, |peak| (m * k * n) as f64 / peak);
+        let peak = yardstick::peak().map_or(f64::NAN, |peak| (m * k * n) as f64 / peak);
         println!(
             "{name}: forward {:.1} x sgemm; of the peak of multiply-adds, dx {:.2} x, dw {:.2} x\n",
             float / forward,

@@ -19,14 +19,30 @@ const ROWS: usize = 64;
 /// If a length does not fit.
 #[track_caller]
 pub fn gemm(m: usize, k: usize, n: usize, a: &[f32], ta: bool, b: &[f32], tb: bool, y: &mut [f32]) {
+    blocks(ROWS, m, k, n, a, ta, b, tb, y);
+}
+
+/// [`gemm`] with so many rows of the output for one call of `matrixmultiply`.
+#[track_caller]
+pub(crate) fn blocks(
+    block: usize,
+    m: usize,
+    k: usize,
+    n: usize,
+    a: &[f32],
+    ta: bool,
+    b: &[f32],
+    tb: bool,
+    y: &mut [f32],
+) {
     assert_eq!(a.len(), m * k, "gemm: length of a for [{m}, {k}] x [{k}, {n}]");
     assert_eq!(b.len(), k * n, "gemm: length of b for [{m}, {k}] x [{k}, {n}]");
     assert_eq!(y.len(), m * n, "gemm: length of y for [{m}, {k}] x [{k}, {n}]");
     let a = if ta { Matrix::columns(a, m) } else { Matrix::rows(a, k) };
     let b = if tb { Matrix::columns(b, k) } else { Matrix::rows(b, n) };
-    chunks(y, ROWS * n, |block, y| {
+    chunks(y, block * n, |i, y| {
         let rows = y.len() / n;
-        product(rows, k, n, a.skip_rows(block * ROWS), b, Write::Over, y, n);
+        product(rows, k, n, a.skip_rows(i * block), b, Write::Over, y, n);
     });
 }
 

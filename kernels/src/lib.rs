@@ -24,6 +24,7 @@ pub mod pool;
 pub mod reduce;
 pub mod simd;
 pub mod softmax;
+pub mod yardstick;
 
 mod channels;
 mod geom;

@@ -155,7 +155,7 @@ impl Summary {
 }
 
 /// The layers that one image passes, in order.
-fn layers(params: &Params, model: &Model) -> Vec<LayerNote> {
+pub(super) fn layers(params: &Params, model: &Model) -> Vec<LayerNote> {
     let tape = Tape::eval(params).watching(Watch::layers());
     let [c, h, w] = model.task.input;
     model.forward(&tape.constant(Tensor::zeros([1, c, h, w])));

@@ -35,6 +35,7 @@ mod grad_x;
 mod lookup;
 mod mask;
 mod pack;
+mod paths;
 mod stage;
 mod sums;
 mod words;
@@ -44,6 +45,7 @@ pub use dense::{Rows, dense, dense_dw, dense_dx};
 pub use grad::{conv2d_backward, conv2d_dw, conv2d_dx, scaled_conv2d_dx};
 pub use mask::{Mask, masked, masked_in_place};
 pub use pack::{Filters, Image, Pad};
+pub use paths::{fast_dw, fast_dx};
 
 /// -1 where `x < 0`, +1 elsewhere: zeros of both signs give +1.
 ///

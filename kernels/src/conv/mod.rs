@@ -6,7 +6,8 @@
 pub(crate) mod depthwise;
 mod direct;
 mod gather;
-mod im2col;
+#[doc(hidden)]
+pub mod im2col;
 mod plan;
 
 use crate::geom::ConvGeom;
