@@ -166,6 +166,7 @@ mod tests {
             z.iter_mut().for_each(|z| *z = (10.0 * rng.normal()) as i16);
         });
         let r = Tensor::randn([4, 3, 5, 7], 1.0, &mut rng);
+        let covector = Tensor::randn([4, 3, 5, 7], 1.0, &mut rng);
         let gamma = Tensor::randn([3], 1.0, &mut rng);
         let beta = Tensor::randn([3], 0.5, &mut rng);
         for x in [&x, &integers] {
@@ -186,7 +187,7 @@ mod tests {
                                 Activation::Hardtanh => y.hardtanh(),
                             }
                         };
-                        let grads = (y.square() + &y).sum().backward();
+                        let grads = (&y * tape.constant(&covector)).sum().backward();
                         let of = |v| grads.wrt(v).cloned();
                         [Some(y.value().clone()), of(&x), of(&gamma), of(&beta), of(&r)]
                     };
