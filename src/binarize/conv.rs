@@ -40,13 +40,13 @@ impl<'t> Var<'t> {
         let latent = Latent::of(w, rule);
         let (ready, scale) = latent.ready();
         let filters = Filters::pack(&g, &ready);
-        let image = Signs::of(&g, self.value());
+        let image = signs(&g, self.value());
         let y = if g.taps() <= i16::MAX as usize {
             Tensor::integers(g.y(), scale.clone(), |z| {
-                bits::conv2d_i16(&g, image.get(), &filters, pad, z);
+                bits::conv2d_i16(&g, &image, &filters, pad, z);
             })
         } else {
-            let z = Tensor::build(g.y(), |z| bits::conv2d(&g, image.get(), &filters, pad, z));
+            let z = Tensor::build(g.y(), |z| bits::conv2d(&g, &image, &filters, pad, z));
             Tensor::build(g.y(), |y| scale_channels(g.n, g.o, g.oh * g.ow, &z, &scale, y))
         };
 
@@ -54,7 +54,6 @@ impl<'t> Var<'t> {
         let filter_bytes = filters.bytes();
         let filters = Held::new(filters, filter_bytes);
         self.tape().record("bin_conv2d", y, [self, w], move |dy, wanted| {
-            let image = image.get();
             let finish = |first, dx: &mut [f32]| slope.apply(first, dx);
             let mut dw = Tensor::zeros(g.filters());
             let dx = wanted[0].then(|| {
@@ -62,14 +61,14 @@ impl<'t> Var<'t> {
                     true => {
                         let dw = dw.data_mut();
                         bits::conv2d_backward(
-                            &g, image, &filters, &scale, pad, &dy, dx, dw, finish,
+                            &g, &image, &filters, &scale, pad, &dy, dx, dw, finish,
                         );
                     }
                     false => bits::scaled_conv2d_dx(&g, &filters, &scale, &dy, dx, finish),
                 })
             });
             if wanted == [false, true] {
-                bits::conv2d_dw(&g, image, pad, &dy, dw.data_mut());
+                bits::conv2d_dw(&g, &image, pad, &dy, dw.data_mut());
             }
             let dw = wanted[1].then(|| {
                 for (dw, scale) in dw.data_mut().chunks_mut(g.taps()).zip(&*scale) {
@@ -83,25 +82,13 @@ impl<'t> Var<'t> {
 }
 
 /// The signs of an image: those that came with it, or packed here.
-enum Signs {
-    Given(Tensor),
-    Packed(Held<Image>),
-}
-
-impl Signs {
-    fn of(g: &ConvGeom, x: &Tensor) -> Signs {
-        if x.signs().is_some_and(|signs| signs.suits(g)) {
-            return Signs::Given(x.clone());
-        }
-        let image = Image::pack(g, x);
-        let bytes = image.bytes();
-        Signs::Packed(Held::new(image, bytes))
-    }
-
-    fn get(&self) -> &Image {
-        match self {
-            Signs::Given(x) => x.signs().expect("looked for when it was saved"),
-            Signs::Packed(image) => image,
+fn signs(g: &ConvGeom, x: &Tensor) -> Arc<Held<Image>> {
+    match x.signs() {
+        Some(signs) if signs.suits(g) => signs.clone(),
+        _ => {
+            let image = Image::pack(g, x);
+            let bytes = image.bytes();
+            Arc::new(Held::new(image, bytes))
         }
     }
 }

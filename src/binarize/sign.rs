@@ -1,7 +1,7 @@
 //! The sign of activations, and what has to be saved for its way back.
 
 use super::Estimator;
-use crate::tensor::Held;
+use crate::tensor::{Compact, Held};
 use crate::{Tensor, Var};
 use dirnet_kernels::bits::{self, Mask};
 use dirnet_kernels::{elementwise, par};
@@ -41,8 +41,10 @@ pub(super) enum Slope {
     Constant(f32),
     /// The same within a window: one bit an element.
     Window(Held<Mask>, f32),
-    /// A curve: the elements themselves, shared with whoever made them, in whatever form they are.
+    /// A curve: the elements themselves, shared with whoever made them.
     Curve(Arc<dyn Estimator>, Tensor),
+    /// The same, in the smaller form that they have.
+    Compact(Arc<dyn Estimator>, Arc<dyn Compact>),
     /// On a tape that does not record.
     Nowhere,
 }
@@ -58,15 +60,15 @@ impl Slope {
 
     pub(super) fn at(estimator: &Arc<dyn Estimator>, x: &Tensor, progress: f32) -> Self {
         let fitted = estimator.fit(&x.sample(), progress).unwrap_or_else(|| estimator.clone());
-        match fitted.window() {
-            Some((limit, slope)) if limit.is_infinite() => Slope::Constant(slope),
-            // What has not become floats by now need not for a mask.
-            Some((limit, slope)) if x.floats().is_some() => {
+        match (fitted.window(), x.as_compact()) {
+            (Some((limit, slope)), _) if limit.is_infinite() => Slope::Constant(slope),
+            (_, Some(compact)) => Slope::Compact(fitted, compact.clone()),
+            (Some((limit, slope)), None) => {
                 let mask = Mask::within(x, limit);
                 let bytes = mask.bytes();
                 Slope::Window(Held::new(mask, bytes), slope)
             }
-            _ => Slope::Curve(fitted, x.clone()),
+            (None, None) => Slope::Curve(fitted, x.clone()),
         }
     }
 
@@ -82,15 +84,13 @@ impl Slope {
             Slope::Constant(slope) if *slope == 1.0 => {}
             Slope::Constant(slope) => elementwise::scale(dy, *slope),
             Slope::Window(mask, slope) => bits::masked_in_place(mask, first, *slope, dy),
-            Slope::Curve(estimator, x) => match x.floats() {
-                Some(x) => estimator.backward(&x[first..first + dy.len()], dy),
-                None => par::chunks(dy, par::GRAIN, |i, dy| {
-                    par::scratch(dy.len(), |here| {
-                        x.read(first + i * par::GRAIN, here);
-                        estimator.backward(here, dy);
-                    });
-                }),
-            },
+            Slope::Curve(estimator, x) => estimator.backward(&x[first..first + dy.len()], dy),
+            Slope::Compact(estimator, x) => par::chunks(dy, par::GRAIN, |i, dy| {
+                par::scratch(dy.len(), |here| {
+                    x.write(first + i * par::GRAIN, here);
+                    estimator.backward(here, dy);
+                });
+            }),
             Slope::Nowhere => unreachable!("a gradient reached what was recorded as a constant"),
         }
     }

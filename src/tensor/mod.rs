@@ -36,9 +36,9 @@ pub struct Tensor {
 struct Numbers {
     /// Made of the smaller form when first read, if there is one.
     floats: OnceLock<Buffer>,
-    compact: Option<Box<dyn Compact>>,
+    compact: Option<Arc<dyn Compact>>,
     /// Their signs, where somebody had them at hand.
-    signs: Option<Held<Image>>,
+    signs: Option<Arc<Held<Image>>>,
 }
 
 impl Numbers {
@@ -75,7 +75,7 @@ impl Tensor {
 
     /// A tensor whose floats are made when somebody reads them.
     pub(crate) fn compact(shape: impl AsRef<[usize]>, numbers: impl Compact + 'static) -> Self {
-        let compact = Some(Box::new(numbers) as Box<dyn Compact>);
+        let compact = Some(Arc::new(numbers) as Arc<dyn Compact>);
         let numbers = Numbers { floats: OnceLock::new(), compact, signs: None };
         Tensor { shape: shape.as_ref().to_vec(), numbers: Arc::new(numbers) }
     }
@@ -94,7 +94,7 @@ impl Tensor {
     pub(crate) fn with_signs(mut self, signs: Image) -> Self {
         let bytes = signs.bytes();
         if let Some(numbers) = Arc::get_mut(&mut self.numbers) {
-            numbers.signs = Some(Held::new(signs, bytes));
+            numbers.signs = Some(Arc::new(Held::new(signs, bytes)));
         }
         self
     }
@@ -155,17 +155,17 @@ impl Tensor {
     pub(crate) fn floats(&self) -> Option<&[f32]> {
         self.numbers.floats.get().map(Buffer::data)
     }
-    /// The smaller form, if there is one.
-    pub(crate) fn as_compact(&self) -> Option<&dyn Compact> {
-        self.numbers.compact.as_deref()
+    /// The smaller form, if there is one; who holds it does not hold the floats.
+    pub(crate) fn as_compact(&self) -> Option<&Arc<dyn Compact>> {
+        self.numbers.compact.as_ref()
     }
     /// The integers and the scale of each channel, where that is what the numbers are.
     pub(crate) fn as_integers(&self) -> Option<(&[i16], &Tensor)> {
         self.as_compact()?.integers()
     }
-    /// The signs, where somebody had them at hand.
-    pub(crate) fn signs(&self) -> Option<&Image> {
-        self.numbers.signs.as_deref()
+    /// The signs, where somebody had them at hand; who holds them does not hold the numbers.
+    pub(crate) fn signs(&self) -> Option<&Arc<Held<Image>>> {
+        self.numbers.signs.as_ref()
     }
     /// Copies the numbers from element `first` on, without making floats of all.
     pub(crate) fn read(&self, first: usize, y: &mut [f32]) {
