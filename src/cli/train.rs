@@ -31,7 +31,7 @@ pub(super) struct Train {
     data: Option<String>,
     #[command(flatten)]
     data_dir: DataDir,
-    /// Architecture: mlp, vgg-small, resnet20, with options as in "resnet20(shortcut=bireal)"
+    /// Architecture: mlp, vgg-small, resnet20, resnet18, resnet34, with options as in "resnet20(shortcut=bireal)"
     #[arg(long, value_parser = parse::arch)]
     arch: Option<String>,
     /// Method: fp32, bnn, ir-net, dir-net; +1w32a keeps activations in float

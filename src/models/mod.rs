@@ -7,6 +7,7 @@ mod vgg;
 
 pub use card::{Card, with_estimators};
 pub use mlp::{BinMlp, Mlp, bin_mlp};
+use resnet::{RESNET18, RESNET20, RESNET34};
 pub use resnet::{ResNet, Shortcut};
 pub use vgg::Vgg;
 
@@ -22,6 +23,8 @@ pub static ARCHS: &[(&str, &str)] = &[
     ("mlp", "dense layers; options: hidden=256, depth=2"),
     ("vgg-small", "six 3x3 convolutions and one dense layer; options: width=1"),
     ("resnet20", "ResNet-20 for small images; options: width=1, shortcut=normal|bireal"),
+    ("resnet18", "ResNet-18; options: width=1, shortcut=normal|bireal"),
+    ("resnet34", "ResNet-34; options: width=1, shortcut=normal|bireal"),
 ];
 
 /// What a model is made for.
@@ -78,7 +81,9 @@ impl Model {
         let net: Box<dyn Module> = match arch.name.as_str() {
             "mlp" => Box::new(Mlp::of(&mut options, params, method, task, rng)?),
             "vgg-small" => Box::new(Vgg::of(&mut options, params, method, task, rng)?),
-            "resnet20" => Box::new(ResNet::of(&mut options, params, method, task, rng)?),
+            "resnet20" => Box::new(ResNet::of(&RESNET20, &mut options, params, method, task, rng)?),
+            "resnet18" => Box::new(ResNet::of(&RESNET18, &mut options, params, method, task, rng)?),
+            "resnet34" => Box::new(ResNet::of(&RESNET34, &mut options, params, method, task, rng)?),
             other => {
                 let names: Vec<_> = ARCHS.iter().map(|(name, _)| *name).collect();
                 return Err(unknown("architecture", other, &names));
@@ -148,6 +153,7 @@ mod tests {
             "vgg-small(width=0.1)",
             "resnet20(width=0.5)",
             "resnet20(width=0.5,shortcut=bireal)",
+            "resnet18(width=0.2)",
         ] {
             for method in ["fp32", "bnn", "ir-net", "dir-net", "dir-net+1w32a"] {
                 let (params, model) = build(arch, method, &task).unwrap();
@@ -175,6 +181,24 @@ mod tests {
         // shortcuts that option A does not have.
         assert_eq!(build("resnet20", "fp32", &cifar).unwrap().0.count(), 269_722);
         assert_eq!(build("vgg-small", "fp32", &cifar).unwrap().0.count(), 4_660_106);
+        let photos = Task { input: [3, 224, 224], classes: 1000 };
+        assert_eq!(build("resnet18", "fp32", &photos).unwrap().0.count(), 11_689_512);
+        assert_eq!(build("resnet34", "ir-net", &photos).unwrap().0.count(), 21_797_672);
+    }
+
+    #[test]
+    fn the_size_of_the_images_chooses_the_stem() {
+        for (size, last) in [(32, 4), (64, 4), (96, 6), (128, 4), (224, 7)] {
+            let task = Task { input: [3, size, size], classes: 2 };
+            let (params, model) = build("resnet18(width=0.1)", "ir-net", &task).unwrap();
+            let tape = Tape::eval(&params).watching(crate::watch::Watch::layers());
+            let x = tape.constant(Tensor::zeros([1, 3, size, size]));
+            assert_eq!(model.forward(&x).shape(), [1, 2]);
+            let crate::watch::Watch::Layers(notes) = tape.watched() else { unreachable!() };
+            let notes = notes.borrow();
+            let deepest = notes.iter().rfind(|note| note.name == "layer4.1.conv2").unwrap();
+            assert_eq!(deepest.output[1..], [last, last], "{size}");
+        }
     }
 
     #[test]
@@ -186,7 +210,7 @@ mod tests {
     fn what_cannot_be_built_is_named() {
         let tiny = Task { input: [1, 4, 4], classes: 2 };
         for (arch, expected) in [
-            ("resnet", "did you mean \"resnet20\"?"),
+            ("resnet200", "did you mean \"resnet20\"?"),
             ("vgg-small", "expected at least 8x8"),
             ("resnet20(wdith=2)", "did you mean \"width\"?"),
             ("resnet20(shortcut=real)", "known: normal, bireal"),

@@ -1,4 +1,4 @@
-//! ResNet-20 for small images.
+//! Residual networks: ResNet-20 for small images, ResNet-18 and -34.
 
 use super::{Task, activation, too_small, widened, width};
 use crate::binarize::Method;
@@ -17,23 +17,50 @@ pub enum Shortcut {
     BiReal,
 }
 
-/// Three stages of three blocks of two 3x3 convolutions, 16, 32 and 64 channels wide (He et al.,
-/// 2015, arXiv 1512.03385, section 4.2).
+/// Stages of blocks of two 3x3 convolutions (He et al., 2015, arXiv 1512.03385): `resnet18` and
+/// `resnet34` of table 1, `resnet20` of section 4.2.
 ///
-/// First convolution and dense layer stay in float. A shortcut that widens takes every second pixel
-/// and pads with channels of zeros ("option A"): it has no parameters and stays in float. Behind
-/// each sum stands the activation, so the stream that a `Hardtanh` ends is clipped to ±1.
+/// | | blocks a stage | channels | shortcut that widens | stem |
+/// | --- | --- | --- | --- | --- |
+/// | `resnet18` | 2, 2, 2, 2 | 64 128 256 512 | 1x1 convolution and batch norm | by the image's size |
+/// | `resnet34` | 3, 4, 6, 3 | 64 128 256 512 | 1x1 convolution and batch norm | by the image's size |
+/// | `resnet20` | 3, 3, 3 | 16 32 64 | every second pixel, channels of zeros ("option A") | 3x3 |
+///
+/// The stem of `resnet18` and `resnet34` is the 7x7 convolution of stride 2 and the 3x3 max-pool from
+/// 128 pixels on, the convolution alone from 64 on, and a 3x3 convolution of stride 1 below.
+///
+/// Stem, 1x1 shortcuts and dense layer stay in float, as in Bi-Real Net (Liu et al., 2018, arXiv
+/// 1808.00278). Behind each sum stands the activation, so the stream that a `Hardtanh` ends is clipped
+/// to ±1.
 pub struct ResNet {
     stem: Conv2d,
     norm: BatchNorm,
+    pool: bool,
     blocks: Vec<Block>,
     activation: Activation,
     head: Linear,
 }
 
+/// What tells one residual network from another.
+pub(super) struct Plan {
+    name: &'static str,
+    blocks: &'static [usize],
+    channels: usize,
+    /// Small images only, and no parameters in a shortcut.
+    small: bool,
+}
+
+pub(super) const RESNET18: Plan =
+    Plan { name: "resnet18", blocks: &[2, 2, 2, 2], channels: 64, small: false };
+pub(super) const RESNET34: Plan =
+    Plan { name: "resnet34", blocks: &[3, 4, 6, 3], channels: 64, small: false };
+pub(super) const RESNET20: Plan =
+    Plan { name: "resnet20", blocks: &[3, 3, 3], channels: 16, small: true };
+
 impl ResNet {
-    /// `resnet20(width=1, shortcut=normal)`
+    /// `NAME(width=1, shortcut=normal)`
     pub(super) fn of(
+        plan: &Plan,
         options: &mut Options<'_>,
         params: &mut Params,
         method: &Method,
@@ -44,30 +71,45 @@ impl ResNet {
         let words = [("normal", Shortcut::Normal), ("bireal", Shortcut::BiReal)];
         let shortcut = options.word("shortcut", Shortcut::Normal, &words)?;
         let [channels, h, w] = task.input;
-        if h < 4 || w < 4 {
-            return Err(too_small("resnet20", task, 4));
+        let least = 1 << (plan.blocks.len() - 1);
+        if h < least || w < least {
+            return Err(too_small(plan.name, task, least));
         }
-        let widths = [16, 32, 64].map(|channels| widened(channels, width));
-        let mut from = widths[0];
-        let stem = Conv2d::new(params, "conv1", [channels, from, 3], Conv::same(3), rng);
+        let size = h.min(w);
+        let mut from = widened(plan.channels, width);
+        let (k, how) = match plan.small || size < 64 {
+            true => (3, Conv::same(3)),
+            false => (7, Conv::same(7).stride(2)),
+        };
+        let stem = Conv2d::new(params, "conv1", [channels, from, k], how, rng);
         let norm = BatchNorm::new(params, "bn1", from);
         let mut blocks = Vec::new();
-        for (stage, to) in widths.into_iter().enumerate() {
-            for i in 0..3 {
+        for (stage, &many) in plan.blocks.iter().enumerate() {
+            let to = widened(plan.channels << stage, width);
+            for i in 0..many {
                 let stride = if stage > 0 && i == 0 { 2 } else { 1 };
                 let name = format!("layer{}.{i}", stage + 1);
-                blocks.push(Block::new(params, &name, [from, to], stride, shortcut, method, rng));
+                let mut block =
+                    Block::new(params, &name, [from, to], stride, shortcut, method, rng);
+                if !plan.small && (stride > 1 || from != to) {
+                    block.project(params, &name, rng);
+                }
+                blocks.push(block);
                 from = to;
             }
         }
         let head = Linear::new(params, "fc", from, task.classes, rng);
-        Ok(ResNet { stem, norm, blocks, activation: activation(method), head })
+        let pool = !plan.small && size >= 128;
+        Ok(ResNet { stem, norm, pool, blocks, activation: activation(method), head })
     }
 }
 
 impl Module for ResNet {
     fn forward<'t>(&self, x: &Var<'t>) -> Var<'t> {
         let mut x = self.norm.forward_act(&self.stem.forward(x), None, self.activation);
+        if self.pool {
+            x = x.max_pool2d(3, 2, 1);
+        }
         for block in &self.blocks {
             x = block.forward(&x);
         }
@@ -81,6 +123,8 @@ pub struct Block {
     bn1: BatchNorm,
     conv2: Box<dyn Module>,
     bn2: BatchNorm,
+    /// What the shortcut goes through, if not as it is or by option A.
+    projection: Option<(Conv2d, BatchNorm)>,
     channels: [usize; 2],
     stride: usize,
     shortcut: Shortcut,
@@ -107,6 +151,7 @@ impl Block {
             bn1: BatchNorm::new(params, &format!("{name}.bn1"), to),
             conv2: conv(params, 2, to, 1),
             bn2: BatchNorm::new(params, &format!("{name}.bn2"), to),
+            projection: None,
             channels,
             stride,
             shortcut,
@@ -114,7 +159,19 @@ impl Block {
         }
     }
 
+    /// Has the shortcut widen by a 1x1 convolution and a batch norm.
+    fn project(&mut self, params: &mut Params, name: &str, rng: &mut Rng) {
+        let [from, to] = self.channels;
+        let how = Conv::valid().stride(self.stride);
+        let conv = Conv2d::new(params, &format!("{name}.downsample.0"), [from, to, 1], how, rng);
+        let norm = BatchNorm::new(params, &format!("{name}.downsample.1"), to);
+        self.projection = Some((conv, norm));
+    }
+
     fn around<'t>(&self, x: &Var<'t>) -> Var<'t> {
+        if let Some((conv, norm)) = &self.projection {
+            return norm.forward(&conv.forward(x));
+        }
         let [from, to] = self.channels;
         let x = if self.stride == 1 { x.clone() } else { x.subsample(self.stride) };
         if from == to {
