@@ -4,7 +4,7 @@
 //! topological; the way back is one loop from the last node to the first. A node owns a closure
 //! that holds what the operation saved, and running the closure frees it.
 
-use crate::watch::{Cost, LayerNote, NotFinite, OperationNote, Watch};
+use crate::watch::{Cost, LayerNote, NotFinite, Watch};
 use crate::{ParamId, Params, Tensor};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -215,9 +215,6 @@ impl<'p> Tape<'p> {
         if let Watch::Finite(first) = &self.watch {
             self.check(first, name, &value, false);
         }
-        if let Watch::Layers(notes) = &self.watch {
-            self.note_operation(&mut notes.borrow_mut(), name, parents);
-        }
         let cost = self.note_forward(name);
         let wanted = self.training && parents.iter().any(|p| p.node.is_some());
         let node = wanted.then(|| {
@@ -227,14 +224,6 @@ impl<'p> Tape<'p> {
             node
         });
         Var { tape: self, node, value }
-    }
-
-    fn note_operation(&self, notes: &mut [LayerNote], name: &'static str, parents: &[&Var<'_>]) {
-        let layer = self.layer.borrow();
-        if let Some(note) = notes.iter_mut().rev().find(|note| *note.name == **layer) {
-            let parents = parents.iter().map(|p| p.shape().to_vec()).collect();
-            note.operations.push(OperationNote { name, parents });
-        }
     }
 
     fn note_forward(&self, operation: &'static str) -> Option<usize> {
@@ -592,23 +581,6 @@ mod tests {
         let Watch::Finite(first) = tape.watched() else { unreachable!() };
         let first = first.borrow().clone().unwrap();
         assert_eq!(first.to_string(), "the output of ln in head is not finite");
-    }
-
-    #[test]
-    fn a_layer_is_noted_with_its_operations() {
-        let params = Params::new();
-        let tape = Tape::eval(&params).watching(Watch::layers());
-        let x = tape.constant(Tensor::zeros([2, 3]));
-        {
-            let _layer = tape.layer("head", LayerNote::default);
-            let _ = x.square();
-        }
-        let _ = x.ln();
-        let Watch::Layers(notes) = tape.watched() else { unreachable!() };
-        let notes = notes.borrow();
-        assert_eq!(notes.len(), 1);
-        let square = OperationNote { name: "square", parents: vec![vec![2, 3]] };
-        assert_eq!(notes[0].operations, [square]);
     }
 
     #[test]

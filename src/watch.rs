@@ -1,6 +1,7 @@
 //! What a tape can be asked to note beside its work: where a NaN began, what each operation costs,
 //! what the layers are.
 
+use dirnet_kernels::ConvGeom;
 use std::cell::RefCell;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -103,15 +104,6 @@ pub struct LayerNote {
     pub macs_32bit: usize,
     /// Bytes of the layer in the packed net: the bits, and everything else in 32 bits.
     pub bytes_packed: usize,
-    /// The operations that it was made of, in order.
-    pub operations: Vec<OperationNote>,
-}
-
-/// One operation of a layer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OperationNote {
-    /// The name it was recorded under.
-    pub name: &'static str,
-    /// Shapes of what it was made from.
-    pub parents: Vec<Vec<usize>>,
+    /// The geometry, if both operands of its convolution are one bit.
+    pub binary_conv: Option<ConvGeom>,
 }

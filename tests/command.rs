@@ -307,6 +307,31 @@ fn bench_train_tells_what_each_layer_holds() {
 }
 
 #[test]
+fn bench_infer_compares_bits_with_floats() {
+    let dir = tempfile::tempdir().unwrap();
+    let args = [
+        "bench",
+        "infer",
+        "--arch",
+        "resnet20(width=0.5)",
+        "--method",
+        "bnn",
+        "--input",
+        "3x8x8",
+        "--passes",
+        "2",
+        "--json",
+    ];
+    let timed = json(&dirnet(dir.path(), &args));
+    let expected = "arch method batch input threads ms_packed ms_float speedup bytes_packed \
+        bytes_float saving peak_rss_mb";
+    assert_eq!(keys(&timed), sorted(expected));
+    let of = |key: &str| timed[key].as_f64().unwrap();
+    assert!(of("ms_packed") > 0.0 && of("ms_float") > 0.0);
+    assert!(of("saving") > 4.0 && of("bytes_float") / of("bytes_packed") == of("saving"));
+}
+
+#[test]
 fn bench_train_tells_where_the_time_goes_and_which_layers_are_slow() {
     let dir = tempfile::tempdir().unwrap();
     let bench = |more: &[&str]| {

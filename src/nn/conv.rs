@@ -98,6 +98,7 @@ impl Module for BinConv2d {
                 macs_1bit,
                 macs_32bit,
                 bytes_packed: g.o * g.taps().div_ceil(8),
+                binary_conv: self.activations.is_some().then_some(g),
                 ..LayerNote::default()
             }
         });

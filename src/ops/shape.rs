@@ -2,6 +2,7 @@
 //! copy.
 
 use crate::{Tensor, Var};
+use dirnet_kernels::par;
 
 impl<'t> Var<'t> {
     /// The same numbers under another shape.
@@ -111,18 +112,23 @@ impl<'t> Var<'t> {
         assert!(step > 0, "subsample: every pixel is step 1");
         let (oh, ow) = (h.div_ceil(step), w.div_ceil(step));
         let y = Tensor::build([n, c, oh, ow], |y| {
-            for (i, row) in y.chunks_mut(ow).enumerate() {
-                let from = &self.value()[(i / oh * h + i % oh * step) * w..][..w];
-                row.iter_mut().zip(from.iter().step_by(step)).for_each(|(y, x)| *y = *x);
-            }
+            let x = &**self.value();
+            par::chunks(y, oh * ow, |plane, y| {
+                for (i, row) in y.chunks_mut(ow).enumerate() {
+                    let from = &x[(plane * h + i * step) * w..][..w];
+                    row.iter_mut().zip(from.iter().step_by(step)).for_each(|(y, x)| *y = *x);
+                }
+            });
         });
         self.tape().record("subsample", y, [self], move |dy, _| {
             [Some(Tensor::build([n, c, h, w], |dx| {
-                dx.fill(0.0);
-                for (i, row) in dy.chunks(ow).enumerate() {
-                    let to = &mut dx[(i / oh * h + i % oh * step) * w..][..w];
-                    to.iter_mut().step_by(step).zip(row).for_each(|(dx, dy)| *dx = *dy);
-                }
+                par::chunks(dx, h * w, |plane, dx| {
+                    dx.fill(0.0);
+                    for (i, row) in dy[plane * oh * ow..][..oh * ow].chunks(ow).enumerate() {
+                        let to = &mut dx[i * step * w..][..w];
+                        to.iter_mut().step_by(step).zip(row).for_each(|(dx, dy)| *dx = *dy);
+                    }
+                });
             }))]
         })
     }
@@ -186,9 +192,10 @@ fn copy_channels(
     if len * area == 0 {
         return;
     }
-    for (x, y) in x.chunks(xc * area).zip(y.chunks_mut(yc * area)) {
-        y[to * area..][..len * area].copy_from_slice(&x[from * area..][..len * area]);
-    }
+    par::chunks(y, yc * area, |i, y| {
+        let x = &x[(i * xc + from) * area..][..len * area];
+        y[to * area..][..len * area].copy_from_slice(x);
+    });
 }
 
 #[cfg(test)]

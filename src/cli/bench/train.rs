@@ -1,15 +1,16 @@
 //! `dirnet bench train`
 
+use super::median;
 use crate::cli::output::{Output, bytes, peak_rss_mb, rss_mb, table};
 use crate::cli::parse;
 use crate::cli::summary::layers;
 use crate::models::{Model, Task};
 use crate::nn::Module;
 use crate::optim::Sgd;
-use crate::watch::{OperationNote, Watch};
-use crate::{Conv, Error, Params, Rng, Saved, Tape, Tensor};
+use crate::watch::Watch;
+use crate::{Error, Params, Rng, Saved, Tape, Tensor};
 use clap::Args;
-use dirnet_kernels::{ConvGeom, bits};
+use dirnet_kernels::bits;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -231,18 +232,11 @@ impl Step {
     }
 }
 
-fn median(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
-}
-
 /// Binary convolutions that compute a gradient from floats, and why.
 fn slow_layers(params: &Params, model: &Model) -> Vec<(String, String)> {
     let mut slow = Vec::new();
     for note in layers(params, model) {
-        let Some(g) = note.operations.iter().find_map(|o| binary(o, &note.output)) else {
-            continue;
-        };
+        let Some(g) = note.binary_conv else { continue };
         let mut gradients = Vec::new();
         if !bits::fast_dx(&g) {
             gradients.push("dx");
@@ -262,15 +256,4 @@ fn slow_layers(params: &Params, model: &Model) -> Vec<(String, String)> {
         slow.push((note.name, why));
     }
     slow
-}
-
-/// The geometry of an operation that is a binary convolution with this output; padding is taken to
-/// keep the size, as it does not matter here.
-fn binary(operation: &OperationNote, output: &[usize]) -> Option<ConvGeom> {
-    let ([x, w], &[_, oh, _]) = (&operation.parents[..], output) else { return None };
-    if operation.name != "bin_conv2d" {
-        return None;
-    }
-    let how = Conv::same(w[2]).stride(x[2].div_ceil(oh)).groups(x[1] / w[1]);
-    ConvGeom::try_new(x, w, how).ok()
 }
