@@ -26,6 +26,9 @@ use std::sync::{Arc, OnceLock};
 /// assert_eq!(x[3], 4.0);
 /// assert_eq!(x.iter().sum::<f32>(), 10.0);
 /// ```
+///
+/// Between two binary layers an operation may leave its numbers in a form that takes less memory; they
+/// become floats when somebody first reads them.
 #[derive(Clone)]
 pub struct Tensor {
     shape: Vec<usize>,
