@@ -91,6 +91,10 @@ fn convolutions() -> Vec<ConvGeom> {
         ([2, 64, 40, 37], [64, 3, 3], how(1, 1, 1, 64)),
         ([1, 260, 4, 4], [20, 3, 3], how(1, 1, 1, 1)),
         ([1, 20, 4, 4], [260, 3, 3], how(1, 1, 1, 1)),
+        ([19, 5, 8, 8], [7, 3, 3], how(1, 1, 1, 1)),
+        ([23, 5, 7, 7], [7, 3, 3], how(1, 1, 1, 1)),
+        ([1, 3, 70, 15], [2, 3, 3], how(1, 1, 1, 1)),
+        ([2, 3, 9, 31], [11, 5, 5], how(1, 2, 1, 1)),
     ];
     // The shapes of the networks: each channel count against each image, with batches around it.
     for channels in [1, 3, 5, 16, 17, 32, 33] {

@@ -5,6 +5,7 @@
 //! nor threads can change it. The filter's gradient sums chunk by chunk, images in order.
 
 use super::gather::{Row, Steps, Write, gather_product};
+use super::lines::{CHANNELS, line_product};
 use super::plan::Plan;
 use crate::geom::ConvGeom;
 use crate::par::{chunks, scratch, threads};
@@ -53,17 +54,20 @@ pub(super) fn dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
 /// phase in turn.
 fn run(plan: &Plan, source: &[f32], out: &mut [f32], pack: &(dyn Fn(&Block, &mut [f32]) + Sync)) {
     let level = level();
-    let blocks = &Block::all(plan.lanes)[..];
+    let runs = plan.runs();
+    let size = if runs.is_some() { CHANNELS } else { WIDTH };
+    let blocks = &Block::all(plan.lanes, size)[..];
     let steps: usize = plan.phases.iter().map(|phase| phase.steps().len()).sum();
     let pixels = plan.out_h * plan.out_w;
     // Fewer images than threads: these share the blocks of each.
     let each = if plan.n < threads() { blocks.len().div_ceil(threads()) } else { blocks.len() };
+    let run = Run { level, plan, runs: runs.as_deref() };
     if plan.n == 1 && plan.rows == plan.out_h {
         // A block's filters serve only once, so they are best packed when they are needed.
-        return chunks(out, each * WIDTH * pixels, |at, out| {
+        return chunks(out, each * size * pixels, |at, out| {
             let blocks = &blocks[at * each..blocks.len().min((at + 1) * each)];
             scratch(steps * WIDTH, |v| {
-                compute(level, plan, source, blocks, out, |block, product| {
+                run.compute(source, blocks, out, |block, product| {
                     let v = &mut v[..steps * block.width];
                     pack(block, v);
                     product(v);
@@ -71,44 +75,53 @@ fn run(plan: &Plan, source: &[f32], out: &mut [f32], pack: &(dyn Fn(&Block, &mut
             });
         });
     }
-    let lanes: usize = blocks.iter().map(|block| block.width).sum();
-    scratch(steps * lanes, |v| {
-        chunks(v, steps * WIDTH, |at, v| pack(&blocks[at], v));
+    let width = blocks[0].width;
+    scratch(blocks.len() * steps * width, |v| {
+        chunks(v, steps * width, |at, v| pack(&blocks[at], &mut v[..steps * blocks[at].width]));
         let packed = |block: &Block, product: &mut dyn FnMut(&[f32])| {
-            product(&v[block.first * steps..][..steps * block.width]);
+            product(&v[block.first / size * steps * width..][..steps * block.width]);
         };
         if plan.n >= threads() {
             // Pieces of several chunks, and yet some pieces for each thread.
             let images = plan.n.div_ceil(8 * threads()).next_multiple_of(plan.images);
             return chunks(out, images * plan.lanes * pixels, |at, out| {
                 let source = &source[at * images * plan.source_len()..];
-                compute(level, plan, source, blocks, out, packed);
+                run.compute(source, blocks, out, packed);
             });
         }
         let sources = source.chunks_exact(plan.source_len());
         for (out, source) in out.chunks_exact_mut(plan.lanes * pixels).zip(sources) {
-            chunks(out, each * WIDTH * pixels, |at, out| {
+            chunks(out, each * size * pixels, |at, out| {
                 let blocks = &blocks[at * each..blocks.len().min((at + 1) * each)];
-                compute(level, plan, source, blocks, out, packed);
+                run.compute(source, blocks, out, packed);
             });
         }
     });
 }
 
-/// Some blocks of lanes of some images; `vectors` hands the filters of a block to what it is given.
-fn compute(
+/// What all pieces of a pass share.
+struct Run<'a> {
     level: Level,
-    plan: &Plan,
-    source: &[f32],
-    blocks: &[Block],
-    out: &mut [f32],
-    mut vectors: impl FnMut(&Block, &mut dyn FnMut(&[f32])),
-) {
-    let plane = plan.out_h * plan.out_w;
-    let image = blocks.iter().map(|block| block.used).sum::<usize>() * plane;
-    scratch(plan.slab_len(), |slab| {
-        slab.fill(0.0);
-        scratch(plan.chunk_len() * WIDTH, |tile| {
+    plan: &'a Plan,
+    /// The outputs by runs of pixels; by single pixels, of many channels, where there are none.
+    runs: Option<&'a [Row]>,
+}
+
+impl Run<'_> {
+    /// Some blocks of channels of some images; `vectors` hands the filters of a block to what it is
+    /// given.
+    fn compute(
+        &self,
+        source: &[f32],
+        blocks: &[Block],
+        out: &mut [f32],
+        mut vectors: impl FnMut(&Block, &mut dyn FnMut(&[f32])),
+    ) {
+        let Run { level, plan, .. } = *self;
+        let plane = plan.out_h * plan.out_w;
+        let image = blocks.iter().map(|block| block.used).sum::<usize>() * plane;
+        scratch(plan.slab_len(), |slab| {
+            slab.fill(0.0);
             for (at, out) in out.chunks_mut(plan.images * image).enumerate() {
                 let source = &source[at * plan.images * plan.source_len()..];
                 let images = out.len() / image;
@@ -116,33 +129,62 @@ fn compute(
                     let pixels = plan.rows.min(plan.out_h - r) * plan.out_w;
                     plan.fill(level, source, images, r, slab);
                     for block in blocks {
-                        vectors(block, &mut |mut v| {
-                            for phase in &plan.phases {
-                                let rows = phase.pixels(images * pixels);
-                                let mut write = Write::Over;
-                                for (at, steps) in phase.parts() {
-                                    let (now, later) = v.split_at(steps.len() * block.width);
-                                    let slab = &slab[at..];
-                                    block.product(level, slab, rows, steps, now, write, tile);
-                                    (v, write) = (later, Write::Add);
+                        let at = (block.first - blocks[0].first) * plane + r * plan.out_w;
+                        vectors(block, &mut |v| {
+                            let out = &mut out[at..];
+                            match self.runs {
+                                Some(runs) => {
+                                    let runs =
+                                        &runs[..runs.len() * images * pixels / plan.chunk_len()];
+                                    let steps = plan.phases[0].steps();
+                                    line_product(
+                                        level, slab, runs, steps, v, block.used, out, plane,
+                                    );
+                                }
+                                None => {
+                                    self.by_channels(block, slab, v, images, pixels, out, image)
                                 }
                             }
                         });
-                        let tiles = tile.chunks_exact(pixels * block.width);
-                        for (tile, out) in tiles.zip(out.chunks_exact_mut(image)) {
-                            let at = (block.first - blocks[0].first) * plane + r * plan.out_w;
-                            block.deinterleave(level, tile, plane, &mut out[at..]);
-                        }
                     }
                 }
             }
         });
-    });
+    }
+
+    /// One block of a chunk of `images` by `pixels`, from one image to the next `image` elements.
+    fn by_channels(
+        &self,
+        block: &Block,
+        slab: &[f32],
+        mut v: &[f32],
+        images: usize,
+        pixels: usize,
+        out: &mut [f32],
+        image: usize,
+    ) {
+        let Run { level, plan, .. } = *self;
+        scratch(images * pixels * block.width, |tile| {
+            for phase in &plan.phases {
+                let rows = phase.pixels(images * pixels);
+                let mut write = Write::Over;
+                for (at, steps) in phase.parts() {
+                    let (now, later) = v.split_at(steps.len() * block.width);
+                    block.product(level, &slab[at..], rows, steps, now, write, tile);
+                    (v, write) = (later, Write::Add);
+                }
+            }
+            let tiles = tile.chunks_exact(pixels * block.width);
+            for (tile, out) in tiles.zip(out.chunks_mut(image)) {
+                block.deinterleave(level, tile, plan.out_h * plan.out_w, out);
+            }
+        });
+    }
 }
 
 pub(super) fn dw(g: &ConvGeom, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     let (level, k) = (level(), g.taps());
-    let blocks = Block::all(g.o);
+    let blocks = Block::all(g.o, WIDTH);
     let each = blocks.len().div_ceil(threads());
     // Where there are fewer blocks than threads, the threads share the taps of each.
     let share = threads().div_ceil(blocks.len());
@@ -224,12 +266,13 @@ struct Block {
 }
 
 impl Block {
-    fn all(channels: usize) -> Vec<Block> {
+    /// All `channels`, by `size`.
+    fn all(channels: usize, size: usize) -> Vec<Block> {
         let block = |first| {
-            let used = WIDTH.min(channels - first);
+            let used = size.min(channels - first);
             Block { first, used, width: if used <= HALF { HALF } else { WIDTH } }
         };
-        (0..channels).step_by(WIDTH).map(block).collect()
+        (0..channels).step_by(size).map(block).collect()
     }
 
     /// Some elements of the planes, `stride` apart, of this block's channels to vectors of lanes.

@@ -9,7 +9,7 @@ use crate::geom::ConvGeom;
 use crate::par::{chunks, map, scratch};
 use std::ops::Range;
 
-pub(super) fn forward(g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32]) {
+pub fn forward(g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32]) {
     let (pixels, taps) = (g.oh * g.ow, g.taps());
     // Outputs of one group of one image lie together, so such blocks are the pieces of work.
     chunks(y, g.group_o() * pixels, |at, y| {
@@ -21,7 +21,7 @@ pub(super) fn forward(g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32]) {
     });
 }
 
-pub(super) fn dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
+pub fn dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
     let (pixels, taps) = (g.oh * g.ow, g.taps());
     chunks(dx, g.group_c() * g.h * g.w, |at, dx| {
         let w = &w[at % g.how.groups * g.group_o() * taps..][..g.group_o() * taps];
@@ -34,7 +34,7 @@ pub(super) fn dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
     });
 }
 
-pub(super) fn dw(g: &ConvGeom, x: &[f32], dy: &[f32], dw: &mut [f32]) {
+pub fn dw(g: &ConvGeom, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     let (pixels, taps) = (g.oh * g.ow, g.taps());
     let images = images_a_part(g);
     let parts = map(g.n.div_ceil(images), |part| {

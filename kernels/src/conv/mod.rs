@@ -5,8 +5,11 @@
 
 pub(crate) mod depthwise;
 mod direct;
+mod eight;
 mod gather;
-mod im2col;
+#[doc(hidden)] // public for the benches, which hold the others against it
+pub mod im2col;
+mod lines;
 mod plan;
 
 use crate::geom::ConvGeom;

@@ -6,15 +6,19 @@
 //! A slab is channels by images by rows by columns.
 
 use super::gather::{Row, Steps, index};
+use super::lines::RUN;
 use crate::geom::ConvGeom;
 use crate::planes::{Grid, copy};
 use crate::simd::Level;
 use std::ops::Range;
 
-/// Outputs of a chunk, about.
-const PIXELS: usize = 512;
-/// Elements of a slab that several images share, at most.
-const SLAB: usize = 1 << 16;
+/// Outputs of a chunk, at most, unless a row of them is longer.
+const PIXELS: usize = 1024;
+/// Elements of a slab, at most, unless for [`FEW`] outputs: more pages than these have no room
+/// among the addresses that the processor remembers.
+const SLAB: usize = 3 << 14;
+/// Outputs that filters are worth reading for.
+const FEW: usize = 128;
 /// Steps, about, after which a long sum rests in memory, lest its vectors fill the second cache.
 const PART: usize = 2048;
 /// Floats of a cache line.
@@ -135,10 +139,16 @@ impl Plan {
         pitch: usize,
         slab_rows: impl Fn(usize) -> usize,
     ) -> Self {
-        let chunks = (out_h * out_w).div_ceil(PIXELS).min(out_h.div_ceil(whole));
-        let rows = out_h.div_ceil(chunks).next_multiple_of(whole).min(out_h);
+        let elements = |rows: usize| source.channels * slab_rows(rows) * pitch;
+        let rows_of = |chunks: usize| out_h.div_ceil(chunks).next_multiple_of(whole).min(out_h);
+        let fits = |rows: usize| {
+            let pixels = rows * out_w;
+            pixels <= PIXELS && (elements(rows) <= SLAB || pixels <= FEW)
+        };
+        let most = out_h.div_ceil(whole);
+        let rows = (1..most).map(rows_of).find(|&rows| fits(rows)).unwrap_or(rows_of(most));
         let image = slab_rows(rows) * pitch;
-        let fit = (PIXELS / (rows * out_w)).min(SLAB / (source.channels * image)).clamp(1, n);
+        let fit = (PIXELS / (rows * out_w)).min(SLAB / elements(rows)).clamp(1, n);
         let images = if rows == out_h { fit } else { 1 };
         // An odd number of cache lines, so that the planes spread over all sets of the cache.
         let plane = (images * image).div_ceil(LINE) | 1;
@@ -169,6 +179,37 @@ impl Plan {
             }
         }
         pixels
+    }
+
+    /// The outputs of a chunk by runs of neighbouring pixels, where those are quicker than single
+    /// pixels of many channels side by side; `slot` counts from the first pixel of the chunk on.
+    pub(super) fn runs(&self) -> Option<Vec<Row>> {
+        // What an output costs beside its sum, in steps; the lanes that hold no channel and the
+        // pixels that two runs share come on top.
+        const BY_RUNS: usize = 5;
+        const BY_CHANNELS: usize = 17;
+        let [phase] = &self.phases[..] else { return None };
+        let (w, steps) = (self.out_w, phase.steps().len());
+        let side_by_side =
+            phase.pixels.get(1).is_some_and(|one| one.base == phase.pixels[0].base + 1);
+        let by_runs = (steps + BY_RUNS) * self.lanes * w.next_multiple_of(RUN);
+        let by_channels = (steps + BY_CHANNELS) * self.lanes.next_multiple_of(8) * w;
+        if w < RUN || !side_by_side || by_runs > by_channels {
+            return None;
+        }
+        // Where runs do not divide a row, the last overlaps the one before.
+        let starts = (0..w.div_ceil(RUN)).map(|at| (at * RUN).min(w - RUN));
+        let plane = self.out_h * w;
+        let mut runs = Vec::new();
+        for image in 0..self.images {
+            for i in 0..self.rows {
+                runs.extend(starts.clone().map(|j| Row {
+                    base: phase.pixels[(image * self.rows + i) * w + j].base,
+                    slot: index(image * self.lanes * plane + i * w + j),
+                }));
+            }
+        }
+        Some(runs)
     }
 
     /// Elements between two images of the source.
