@@ -142,6 +142,19 @@ macro_rules! per_level {
 }
 pub(crate) use per_level;
 
+/// Asks for the cache lines of `data`, which the processor could not guess, without waiting.
+#[inline(always)]
+pub(crate) fn fetch(data: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in data.chunks(16) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: any address may be asked for, and x86-64 has the instruction.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = data;
+}
+
 /// Whether every machine of the target has an instruction for [`mul_add`].
 pub(crate) const PORTABLE_FUSED: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
 

@@ -6,10 +6,10 @@
 
 use super::gather::{Row, Steps, Write, gather_product};
 use super::lines::{CHANNELS, line_product};
-use super::plan::Plan;
+use super::plan::{Plan, SLAB};
 use crate::geom::ConvGeom;
 use crate::par::{chunks, scratch, threads};
-use crate::simd::{Level, level};
+use crate::simd::{Level, fetch, level};
 use crate::transpose::transpose;
 use std::ops::Range;
 
@@ -18,6 +18,9 @@ const WIDTH: usize = 16;
 /// Lanes of a last block that needs no more.
 const HALF: usize = WIDTH / 2;
 
+/// Rows of filters that are fetched before they are needed.
+const AHEAD: usize = 8;
+
 /// Whether these kernels know the geometry; `lanes` are the output channels of the pass.
 pub(super) fn suits(g: &ConvGeom, lanes: usize) -> bool {
     g.how.groups == 1 && lanes > 2
@@ -25,7 +28,7 @@ pub(super) fn suits(g: &ConvGeom, lanes: usize) -> bool {
 
 pub(super) fn forward(g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32]) {
     let (level, k) = (level(), g.taps());
-    run(&Plan::forward(g, g.c), x, y, &|block, v| {
+    run(&Plan::forward(g, g.c, SLAB), x, y, &|block, v| {
         block.interleave(level, &w[block.first * k..], k, v);
     });
 }
@@ -34,9 +37,23 @@ pub(super) fn dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
     let (level, taps, plan) = (level(), g.kh * g.kw, Plan::dx(g));
     run(&plan, dy, dx, &|block, v| {
         let width = block.width;
+        let filters = |o: usize| &w[(o * g.c + block.first) * taps..];
+        // The filters of an output lie far from those of the next.
+        let fetch_from = |o: usize| {
+            if o < g.o {
+                fetch(&filters(o)[..block.used * taps])
+            }
+        };
+        (0..AHEAD).for_each(fetch_from);
         let mut filter = vec![0f32; taps * width];
         for o in 0..g.o {
-            block.interleave(level, &w[(o * g.c + block.first) * taps..], taps, &mut filter);
+            fetch_from(o + AHEAD);
+            if let [_] = plan.phases[..] {
+                let v = &mut v[o * taps * width..][..taps * width];
+                block.interleave(level, filters(o), taps, v);
+                continue;
+            }
+            block.interleave(level, filters(o), taps, &mut filter);
             let mut v = &mut v[..];
             for phase in &plan.phases {
                 let (now, later) = v.split_at_mut(phase.steps().len() * width);
@@ -187,28 +204,29 @@ pub(super) fn dw(g: &ConvGeom, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     let blocks = Block::all(g.o, WIDTH);
     let each = blocks.len().div_ceil(threads());
     // Where there are fewer blocks than threads, the threads share the taps of each.
-    let share = threads().div_ceil(blocks.len());
+    let rows = k.div_ceil(threads().div_ceil(blocks.len()));
     chunks(dw, each * WIDTH * k, |piece, dw| {
         let blocks = &blocks[piece * each..blocks.len().min((piece + 1) * each)];
-        let lanes: usize = blocks.iter().map(|block| block.width).sum();
-        scratch(k * lanes, |sums| {
-            let rows = k.div_ceil(share);
-            chunks(sums, rows * lanes, |part, sums| {
+        let mut finish = |block: &Block, sums: &[f32]| {
+            block.deinterleave(level, sums, k, &mut dw[(block.first - blocks[0].first) * k..]);
+        };
+        if rows == k {
+            return filter_sums(level, g, blocks, 0..k, x, dy, finish);
+        }
+        let [block] = blocks else { unreachable!("a piece is a block where threads share them") };
+        scratch(k * block.width, |sums| {
+            chunks(sums, rows * block.width, |part, sums| {
                 let rows = part * rows..k.min((part + 1) * rows);
-                filter_sums(level, g, blocks, rows, x, dy, sums);
+                let copy = |_: &Block, some: &[f32]| sums.copy_from_slice(some);
+                filter_sums(level, g, blocks, rows, x, dy, copy);
             });
-            let mut sums = &*sums;
-            for block in blocks {
-                let (now, later) = sums.split_at(k * block.width);
-                block.deinterleave(level, now, k, &mut dw[(block.first - blocks[0].first) * k..]);
-                sums = later;
-            }
+            finish(block, sums);
         });
     });
 }
 
-/// `sums[block][row, lane] = Σ_{n,i,j} (what the row's tap sees of x at n, i, j) · dy[n, lane, i, j]`,
-/// for `rows` among the taps `(c,u,v)`.
+/// `sums[row, lane] = Σ_{n,i,j} (what the row's tap sees of x at n, i, j) · dy[n, lane, i, j]`,
+/// for `rows` among the taps `(c,u,v)` and each block in turn.
 fn filter_sums(
     level: Level,
     g: &ConvGeom,
@@ -216,41 +234,57 @@ fn filter_sums(
     rows: Range<usize>,
     x: &[f32],
     dy: &[f32],
-    sums: &mut [f32],
+    mut finish: impl FnMut(&Block, &[f32]),
 ) {
     let taps = g.kh * g.kw;
     let channels = rows.start / taps..(rows.end - 1) / taps + 1;
-    let plan = &Plan::forward(g, channels.len());
+    // A tile reads few planes at a time, and the more pixels the fewer times sums come and go.
+    let plan = &Plan::forward(g, channels.len(), 2 * SLAB);
     let [phase] = &plan.phases[..] else { unreachable!("forward sees all taps everywhere") };
     let table: Vec<u32> = phase.pixels(plan.chunk_len()).iter().map(|pixel| pixel.base).collect();
     let skipped = channels.start * taps;
     let tap_rows = phase.tap_rows(rows.start - skipped..rows.end - skipped, plan.plane);
     let plane = g.oh * g.ow;
-    let mut write = Write::Over;
+    // Sums of one block stay in the second cache, but the slab is worth filling for many.
+    let one_chunk = plan.images >= g.n && plan.rows == g.oh;
+    let together = if one_chunk { 1 } else { blocks.len() };
+    let mut filled = None;
     scratch(channels.len() * plan.plane, |slab| {
         slab.fill(0.0);
-        scratch(table.len() * WIDTH, |v| {
-            for n in (0..g.n).step_by(plan.images) {
-                let images = plan.images.min(g.n - n);
-                for r in (0..g.oh).step_by(plan.rows) {
-                    let pixels = plan.rows.min(g.oh - r) * g.ow;
-                    let source = &x[(n * g.c + channels.start) * g.h * g.w..];
-                    plan.fill(level, source, images, r, slab);
-                    let steps = Steps { table: &table[..images * pixels], repeats: 1, advance: 0 };
-                    let mut sums = &mut *sums;
-                    for block in blocks {
-                        let v = &mut v[..images * pixels * block.width];
-                        for (image, v) in v.chunks_exact_mut(pixels * block.width).enumerate() {
-                            let dy = &dy[((n + image) * g.o + block.first) * plane + r * g.ow..];
-                            block.interleave(level, dy, plane, v);
+        scratch(rows.len() * WIDTH * together, |sums| {
+            scratch(table.len() * WIDTH, |v| {
+                for blocks in blocks.chunks(together) {
+                    let sums_of = rows.len() * blocks[0].width;
+                    let mut write = Write::Over;
+                    for n in (0..g.n).step_by(plan.images) {
+                        let images = plan.images.min(g.n - n);
+                        for r in (0..g.oh).step_by(plan.rows) {
+                            let pixels = plan.rows.min(g.oh - r) * g.ow;
+                            if filled != Some((n, r)) {
+                                let source = &x[(n * g.c + channels.start) * g.h * g.w..];
+                                plan.fill(level, source, images, r, slab);
+                                filled = Some((n, r));
+                            }
+                            let steps =
+                                Steps { table: &table[..images * pixels], repeats: 1, advance: 0 };
+                            for (block, sums) in blocks.iter().zip(sums.chunks_mut(sums_of)) {
+                                let v = &mut v[..images * pixels * block.width];
+                                let parts = v.chunks_exact_mut(pixels * block.width);
+                                for (image, v) in parts.enumerate() {
+                                    let at = ((n + image) * g.o + block.first) * plane + r * g.ow;
+                                    block.interleave(level, &dy[at..], plane, v);
+                                }
+                                let sums = &mut sums[..rows.len() * block.width];
+                                block.product(level, slab, &tap_rows, steps, v, write, sums);
+                            }
+                            write = Write::Add;
                         }
-                        let (now, later) = sums.split_at_mut(rows.len() * block.width);
-                        block.product(level, slab, &tap_rows, steps, v, write, now);
-                        sums = later;
                     }
-                    write = Write::Add;
+                    for (block, sums) in blocks.iter().zip(sums.chunks(sums_of)) {
+                        finish(block, &sums[..rows.len() * block.width]);
+                    }
                 }
-            }
+            });
         });
     });
 }
@@ -276,11 +310,14 @@ impl Block {
     }
 
     /// Some elements of the planes, `stride` apart, of this block's channels to vectors of lanes.
+    /// Lanes beyond the block hold whatever follows in `planes`, for whole vectors are quicker.
     fn interleave(&self, level: Level, planes: &[f32], stride: usize, v: &mut [f32]) {
-        if self.used < self.width {
+        let elements = v.len() / self.width;
+        let there = (planes.len() - elements) / stride + 1;
+        if there < self.width {
             v.fill(0.0);
         }
-        transpose(level, [self.used, v.len() / self.width], planes, stride, v, self.width);
+        transpose(level, [self.width.min(there), elements], planes, stride, v, self.width);
     }
 
     /// The way back.

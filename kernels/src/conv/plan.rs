@@ -16,7 +16,7 @@ use std::ops::Range;
 const PIXELS: usize = 1024;
 /// Elements of a slab, at most, unless for [`FEW`] outputs: more pages than these have no room
 /// among the addresses that the processor remembers.
-const SLAB: usize = 3 << 14;
+pub(super) const SLAB: usize = 3 << 14;
 /// Outputs that filters are worth reading for.
 const FEW: usize = 128;
 /// Steps, about, after which a long sum rests in memory, lest its vectors fill the second cache.
@@ -76,7 +76,7 @@ pub(super) struct Phase {
 impl Plan {
     /// `y` from `channels` of the channels of `x`: output `(i,j)` sees the taps at
     /// `(i·stride + u·dilation, j·stride + v·dilation)` of a padded plane.
-    pub(super) fn forward(g: &ConvGeom, channels: usize) -> Self {
+    pub(super) fn forward(g: &ConvGeom, channels: usize, slab: usize) -> Self {
         let (d, pad) = (g.how.dilation, g.how.pad);
         // A filter of one tap sees only the pixels at multiples of the stride.
         let one = g.kh * g.kw == 1 && pad == 0;
@@ -84,7 +84,7 @@ impl Plan {
         let source = Source { channels: g.c, h: g.h, w: g.w, keep, top: pad, left: pad };
         let slab_rows = |rows: usize| (rows - 1) * s + (g.kh - 1) * d + 1;
         let pitch = g.w.div_ceil(keep) + 2 * pad;
-        let mut plan = Plan::cut(g.n, source, [g.o, g.oh, g.ow], 1, pitch, slab_rows);
+        let mut plan = Plan::cut(g.n, source, [g.o, g.oh, g.ow], 1, pitch, slab_rows, slab);
         plan.down = (s, 1, 0);
         let taps = (0..g.kh * g.kw).collect::<Vec<_>>();
         let offsets = taps.iter().map(|t| t / g.kw * d * pitch + t % g.kw * d).collect();
@@ -110,7 +110,7 @@ impl Plan {
         let source = Source { channels: g.o, h: g.oh, w: g.ow, keep: 1, top, left };
         let slab_rows = |rows: usize| m(rows - 1) - m(0) + back_y + 1;
         let pitch = left + g.ow.max(m(g.w - 1) + 1);
-        let mut plan = Plan::cut(g.n, source, [g.c, g.h, g.w], s, pitch, slab_rows);
+        let mut plan = Plan::cut(g.n, source, [g.c, g.h, g.w], s, pitch, slab_rows, SLAB);
         plan.down = (1, s, first(back_y));
         let phase = |(a, b): (usize, usize)| {
             let sees = |t: &usize| t / g.kw * d % s == a && t % g.kw * d % s == b;
@@ -138,17 +138,18 @@ impl Plan {
         whole: usize,
         pitch: usize,
         slab_rows: impl Fn(usize) -> usize,
+        slab: usize,
     ) -> Self {
         let elements = |rows: usize| source.channels * slab_rows(rows) * pitch;
         let rows_of = |chunks: usize| out_h.div_ceil(chunks).next_multiple_of(whole).min(out_h);
         let fits = |rows: usize| {
             let pixels = rows * out_w;
-            pixels <= PIXELS && (elements(rows) <= SLAB || pixels <= FEW)
+            pixels <= PIXELS && (elements(rows) <= slab || pixels <= FEW)
         };
         let most = out_h.div_ceil(whole);
         let rows = (1..most).map(rows_of).find(|&rows| fits(rows)).unwrap_or(rows_of(most));
         let image = slab_rows(rows) * pitch;
-        let fit = (PIXELS / (rows * out_w)).min(SLAB / elements(rows)).clamp(1, n);
+        let fit = (PIXELS / (rows * out_w)).min(slab / elements(rows)).clamp(1, n);
         let images = if rows == out_h { fit } else { 1 };
         // An odd number of cache lines, so that the planes spread over all sets of the cache.
         let plane = (images * image).div_ceil(LINE) | 1;
