@@ -4,7 +4,8 @@
 //! The order of an output's sum depends on the filter's size alone; so neither chunks, nor images,
 //! nor threads can change it. The filter's gradient sums chunk by chunk, images in order.
 
-use super::gather::{Row, Steps, Write, gather_product};
+use super::ahead::Ahead;
+use super::gather::{ROWS, Row, Steps, Write, gather_product};
 use super::lines::{CHANNELS, line_product};
 use super::plan::{Plan, SLAB};
 use crate::geom::ConvGeom;
@@ -19,6 +20,8 @@ const WIDTH: usize = 16;
 const HALF: usize = WIDTH / 2;
 
 /// Rows of filters that are fetched before they are needed.
+/// Pixels of a tile, about.
+const TILE: usize = 16;
 const AHEAD: usize = 8;
 
 /// Whether these kernels know the geometry; `lanes` are the output channels of the pass.
@@ -142,25 +145,27 @@ impl Run<'_> {
             for (at, out) in out.chunks_mut(plan.images * image).enumerate() {
                 let source = &source[at * plan.images * plan.source_len()..];
                 let images = out.len() / image;
+                let now = if plan.rows == plan.out_h { images * plan.source_len() } else { 0 };
+                let tiles = blocks.len() * plan.chunk_len() / TILE + 1;
+                let mut ahead = Ahead::new([source, &[]], [now, 0], tiles);
                 for r in (0..plan.out_h).step_by(plan.rows) {
                     let pixels = plan.rows.min(plan.out_h - r) * plan.out_w;
                     plan.fill(level, source, images, r, slab);
                     for block in blocks {
                         let at = (block.first - blocks[0].first) * plane + r * plan.out_w;
                         vectors(block, &mut |v| {
-                            let out = &mut out[at..];
+                            let (out, ahead) = (&mut out[at..], &mut ahead);
                             match self.runs {
                                 Some(runs) => {
                                     let runs =
                                         &runs[..runs.len() * images * pixels / plan.chunk_len()];
                                     let steps = plan.phases[0].steps();
                                     line_product(
-                                        level, slab, runs, steps, v, block.used, out, plane,
+                                        level, slab, runs, steps, v, block.used, out, plane, ahead,
                                     );
                                 }
-                                None => {
-                                    self.by_channels(block, slab, v, images, pixels, out, image)
-                                }
+                                None => self
+                                    .by_channels(block, slab, v, images, pixels, out, image, ahead),
                             }
                         });
                     }
@@ -179,6 +184,7 @@ impl Run<'_> {
         pixels: usize,
         out: &mut [f32],
         image: usize,
+        ahead: &mut Ahead<'_>,
     ) {
         let Run { level, plan, .. } = *self;
         scratch(images * pixels * block.width, |tile| {
@@ -187,7 +193,7 @@ impl Run<'_> {
                 let mut write = Write::Over;
                 for (at, steps) in phase.parts() {
                     let (now, later) = v.split_at(steps.len() * block.width);
-                    block.product(level, &slab[at..], rows, steps, now, write, tile);
+                    block.product(level, &slab[at..], rows, steps, now, write, tile, ahead);
                     (v, write) = (later, Write::Add);
                 }
             }
@@ -244,7 +250,7 @@ fn filter_sums(
     let table: Vec<u32> = phase.pixels(plan.chunk_len()).iter().map(|pixel| pixel.base).collect();
     let skipped = channels.start * taps;
     let tap_rows = phase.tap_rows(rows.start - skipped..rows.end - skipped, plan.plane);
-    let plane = g.oh * g.ow;
+    let (image, plane) = (g.c * g.h * g.w, g.oh * g.ow);
     // Sums of one block stay in the second cache, but the slab is worth filling for many.
     let one_chunk = plan.images >= g.n && plan.rows == g.oh;
     let together = if one_chunk { 1 } else { blocks.len() };
@@ -258,24 +264,31 @@ fn filter_sums(
                     let mut write = Write::Over;
                     for n in (0..g.n).step_by(plan.images) {
                         let images = plan.images.min(g.n - n);
+                        let (x, dy) = (&x[n * image..], &dy[n * g.o * plane..]);
                         for r in (0..g.oh).step_by(plan.rows) {
                             let pixels = plan.rows.min(g.oh - r) * g.ow;
                             if filled != Some((n, r)) {
-                                let source = &x[(n * g.c + channels.start) * g.h * g.w..];
-                                plan.fill(level, source, images, r, slab);
+                                let x = &x[channels.start * g.h * g.w..];
+                                plan.fill(level, x, images, r, slab);
                                 filled = Some((n, r));
                             }
+                            let whole = if plan.rows == g.oh { images } else { 0 };
+                            let now = [whole * image, whole * g.o * plane];
+                            let tiles = blocks.len() * rows.len() / ROWS + 1;
+                            let mut ahead = Ahead::new([x, dy], now, tiles);
                             let steps =
                                 Steps { table: &table[..images * pixels], repeats: 1, advance: 0 };
                             for (block, sums) in blocks.iter().zip(sums.chunks_mut(sums_of)) {
                                 let v = &mut v[..images * pixels * block.width];
                                 let parts = v.chunks_exact_mut(pixels * block.width);
                                 for (image, v) in parts.enumerate() {
-                                    let at = ((n + image) * g.o + block.first) * plane + r * g.ow;
+                                    let at = (image * g.o + block.first) * plane + r * g.ow;
                                     block.interleave(level, &dy[at..], plane, v);
                                 }
                                 let sums = &mut sums[..rows.len() * block.width];
-                                block.product(level, slab, &tap_rows, steps, v, write, sums);
+                                block.product(
+                                    level, slab, &tap_rows, steps, v, write, sums, &mut ahead,
+                                );
                             }
                             write = Write::Add;
                         }
@@ -335,13 +348,14 @@ impl Block {
         v: &[f32],
         write: Write,
         out: &mut [f32],
+        ahead: &mut Ahead<'_>,
     ) {
         if self.width == WIDTH {
             let (v, out) = (v.as_chunks().0, out.as_chunks_mut().0);
-            gather_product::<WIDTH>(level, x, rows, steps, v, write, out);
+            gather_product::<WIDTH>(level, x, rows, steps, v, write, out, ahead);
         } else {
             let (v, out) = (v.as_chunks().0, out.as_chunks_mut().0);
-            gather_product::<HALF>(level, x, rows, steps, v, write, out);
+            gather_product::<HALF>(level, x, rows, steps, v, write, out, ahead);
         }
     }
 }

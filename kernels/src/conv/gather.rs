@@ -15,6 +15,7 @@
 //! sums, two vectors and one gathered number are 15 of the 16 registers of AVX2. The order of an
 //! output's sum is that of the steps, whatever the tile it falls into.
 
+use super::ahead::Ahead;
 use super::eight::Eight;
 use crate::simd::per_level;
 
@@ -77,6 +78,7 @@ per_level! {
         v: &[[f32; L]],
         write: Write,
         out: &mut [[f32; L]],
+        ahead: &mut Ahead<'_>,
     ) {
         let slots = rows.iter().map(|row| row.slot).max().map_or(0, |slot| slot as usize + 1);
         let bases = rows.iter().map(|row| row.base).max().map_or(0, |base| base as usize + 1);
@@ -96,6 +98,7 @@ per_level! {
                 _ => ROWS,
             };
             let (now, later) = rows.split_at(many);
+            ahead.fetch();
             #[cfg(target_arch = "x86_64")]
             if FUSED {
                 // SAFETY: the asserts above hold for all rows and steps; and on x86-64 `FUSED` says

@@ -9,6 +9,7 @@
 //! sums, two vectors and one number are 15 of the 16 registers of AVX2. The order of an output's sum
 //! is that of the steps, whatever the tile it falls into.
 
+use super::ahead::Ahead;
 use super::eight::Eight;
 use super::gather::{Row, Steps};
 use crate::simd::per_level;
@@ -33,6 +34,7 @@ per_level! {
         channels: usize,
         out: &mut [f32],
         plane: usize,
+        ahead: &mut Ahead<'_>,
     ) {
         assert!((1..=CHANNELS).contains(&channels), "line_product: {channels} channels");
         let slots = runs.iter().map(|run| run.slot).max().map_or(0, |slot| slot as usize + RUN);
@@ -51,11 +53,11 @@ per_level! {
             // SAFETY: the asserts above hold for all runs and steps; and on x86-64 `FUSED` says
             // that FMA is there, which implies AVX.
             return unsafe {
-                tiles::<std::arch::x86_64::__m256>(x, runs, steps, w, channels, out, plane)
+                tiles::<std::arch::x86_64::__m256>(x, runs, steps, w, channels, out, plane, ahead)
             };
         }
         // SAFETY: the asserts above hold for all runs and steps.
-        unsafe { tiles::<[f32; 8]>(x, runs, steps, w, channels, out, plane) };
+        unsafe { tiles::<[f32; 8]>(x, runs, steps, w, channels, out, plane, ahead) };
     }
 }
 
@@ -74,17 +76,18 @@ unsafe fn tiles<E: Eight>(
     channels: usize,
     out: &mut [f32],
     plane: usize,
+    ahead: &mut Ahead<'_>,
 ) {
     let (x, w, out) = (x.as_ptr(), w.as_ptr(), out.as_mut_ptr());
     // SAFETY: as asked for; and a tile has C channels and V runs.
     unsafe {
         match channels {
-            1 => cut::<E, 1, 8>(x, runs, steps, w, out, plane),
-            2 => cut::<E, 2, 4>(x, runs, steps, w, out, plane),
-            3 => cut::<E, 3, 3>(x, runs, steps, w, out, plane),
-            4 => cut::<E, 4, 2>(x, runs, steps, w, out, plane),
-            5 => cut::<E, 5, 2>(x, runs, steps, w, out, plane),
-            CHANNELS => cut::<E, CHANNELS, 2>(x, runs, steps, w, out, plane),
+            1 => cut::<E, 1, 8>(x, runs, steps, w, out, plane, ahead),
+            2 => cut::<E, 2, 4>(x, runs, steps, w, out, plane, ahead),
+            3 => cut::<E, 3, 3>(x, runs, steps, w, out, plane, ahead),
+            4 => cut::<E, 4, 2>(x, runs, steps, w, out, plane, ahead),
+            5 => cut::<E, 5, 2>(x, runs, steps, w, out, plane, ahead),
+            CHANNELS => cut::<E, CHANNELS, 2>(x, runs, steps, w, out, plane, ahead),
             _ => unreachable!("a tile of {channels} channels"),
         }
     }
@@ -102,9 +105,11 @@ unsafe fn cut<E: Eight, const C: usize, const V: usize>(
     w: *const f32,
     out: *mut f32,
     plane: usize,
+    ahead: &mut Ahead<'_>,
 ) {
     let (whole, rest) = runs.as_chunks::<V>();
     for runs in whole {
+        ahead.fetch();
         // SAFETY: as asked for.
         unsafe { tile::<E, C, V>(x, runs, steps, w, out, plane) };
     }

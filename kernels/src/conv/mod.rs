@@ -3,6 +3,7 @@
 //! [`ConvGeom`] states the formula. Three ways lead to it: `direct` for one group, `depthwise` where
 //! each channel is a group of its own, and `im2col` for everything else.
 
+mod ahead;
 pub(crate) mod depthwise;
 mod direct;
 mod eight;
