@@ -9,7 +9,8 @@ use super::gather::{ROWS, Row, Steps, Write, gather_product};
 use super::lines::{CHANNELS, line_product};
 use super::plan::{Plan, SLAB};
 use crate::geom::ConvGeom;
-use crate::par::{chunks, scratch, threads};
+use crate::par::{GRAIN, chunks, scratch, threads};
+use crate::planes::{Grid, copy};
 use crate::simd::{Level, fetch, level};
 use crate::transpose::transpose;
 use std::ops::Range;
@@ -31,15 +32,29 @@ pub(super) fn suits(g: &ConvGeom, lanes: usize) -> bool {
 
 pub(super) fn forward(g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32]) {
     let (level, k) = (level(), g.taps());
-    run(&Plan::forward(g, g.c, SLAB), x, y, &|block, v| {
+    run(&Plan::forward(g, g.c, SLAB).in_panels(), x, y, &|block, v| {
         block.interleave(level, &w[block.first * k..], k, v);
     });
 }
 
 pub(super) fn dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
-    let (level, taps, plan) = (level(), g.kh * g.kw, Plan::dx(g));
+    if g.kh * g.kw == 1 && g.how.pad == 0 && g.how.stride > 1 {
+        return dx_of_few(g, w, dy, dx);
+    }
+    let (level, taps, plan) = (level(), g.kh * g.kw, Plan::dx(g).in_panels());
     run(&plan, dy, dx, &|block, v| {
         let width = block.width;
+        if taps == 1 {
+            // Such filters are rows of lanes already.
+            let lanes = width.min(g.c - block.first);
+            for (v, w) in v.chunks_exact_mut(width).zip(w[block.first..].chunks(g.c)) {
+                let ((v, v_rest), (w, w_rest)) =
+                    (v[..lanes].as_chunks_mut::<8>(), w[..lanes].as_chunks::<8>());
+                v.iter_mut().zip(w).for_each(|(v, w)| *v = *w);
+                v_rest.iter_mut().zip(w_rest).for_each(|(v, w)| *v = *w);
+            }
+            return;
+        }
         let filters = |o: usize| &w[(o * g.c + block.first) * taps..];
         // The filters of an output lie far from those of the next.
         let fetch_from = |o: usize| {
@@ -70,18 +85,36 @@ pub(super) fn dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
     });
 }
 
+/// `dx` where a single tap sees only every stride-th pixel: as at stride 1 for those, else zero.
+fn dx_of_few(g: &ConvGeom, w: &[f32], dy: &[f32], out: &mut [f32]) {
+    let (level, s) = (level(), g.how.stride);
+    let seen = ConvGeom { h: g.oh, w: g.ow, how: g.how.stride(1), ..*g };
+    scratch(seen.x_len(), |few| {
+        dx(&seen, w, dy, few);
+        let (few, planes) = (&*few, GRAIN.div_ceil(g.h * g.w));
+        chunks(out, planes * g.h * g.w, |at, out| {
+            let few = few[at * planes * g.oh * g.ow..].chunks_exact(g.oh * g.ow);
+            for (plane, few) in out.chunks_exact_mut(g.h * g.w).zip(few) {
+                plane.fill(0.0);
+                let from = Grid { stride: g.ow, step: 1 };
+                copy(level, [g.oh, g.ow], few, from, plane, Grid { stride: s * g.w, step: s });
+            }
+        });
+    });
+}
+
 /// `out` from `source`; `pack` writes the filters of a block, `steps` by `block.width` for each
 /// phase in turn.
 fn run(plan: &Plan, source: &[f32], out: &mut [f32], pack: &(dyn Fn(&Block, &mut [f32]) + Sync)) {
     let level = level();
-    let runs = plan.runs();
-    let size = if runs.is_some() { CHANNELS } else { WIDTH };
+    let by_runs = plan.by_runs();
+    let size = if by_runs { CHANNELS } else { WIDTH };
     let blocks = &Block::all(plan.lanes, size)[..];
     let steps: usize = plan.phases.iter().map(|phase| phase.steps().len()).sum();
     let pixels = plan.out_h * plan.out_w;
     // Fewer images than threads: these share the blocks of each.
     let each = if plan.n < threads() { blocks.len().div_ceil(threads()) } else { blocks.len() };
-    let run = Run { level, plan, runs: runs.as_deref() };
+    let run = Run { level, plan, by_runs };
     if plan.n == 1 && plan.rows == plan.out_h {
         // A block's filters serve only once, so they are best packed when they are needed.
         return chunks(out, each * size * pixels, |at, out| {
@@ -123,8 +156,8 @@ fn run(plan: &Plan, source: &[f32], out: &mut [f32], pack: &(dyn Fn(&Block, &mut
 struct Run<'a> {
     level: Level,
     plan: &'a Plan,
-    /// The outputs by runs of pixels; by single pixels, of many channels, where there are none.
-    runs: Option<&'a [Row]>,
+    /// Whether the lanes are pixels; else they are channels.
+    by_runs: bool,
 }
 
 impl Run<'_> {
@@ -140,6 +173,7 @@ impl Run<'_> {
         let Run { level, plan, .. } = *self;
         let plane = plan.out_h * plan.out_w;
         let image = blocks.iter().map(|block| block.used).sum::<usize>() * plane;
+        let (mut runs, mut shape) = (Vec::new(), (0, 0));
         scratch(plan.slab_len(), |slab| {
             slab.fill(0.0);
             for (at, out) in out.chunks_mut(plan.images * image).enumerate() {
@@ -151,21 +185,18 @@ impl Run<'_> {
                 for r in (0..plan.out_h).step_by(plan.rows) {
                     let pixels = plan.rows.min(plan.out_h - r) * plan.out_w;
                     plan.fill(level, source, images, r, slab);
+                    if self.by_runs && shape != (images, pixels) {
+                        (runs, shape) = (plan.runs(images, pixels), (images, pixels));
+                    }
                     for block in blocks {
                         let at = (block.first - blocks[0].first) * plane + r * plan.out_w;
                         vectors(block, &mut |v| {
                             let (out, ahead) = (&mut out[at..], &mut ahead);
-                            match self.runs {
-                                Some(runs) => {
-                                    let runs =
-                                        &runs[..runs.len() * images * pixels / plan.chunk_len()];
-                                    let steps = plan.phases[0].steps();
-                                    line_product(
-                                        level, slab, runs, steps, v, block.used, out, plane, ahead,
-                                    );
-                                }
-                                None => self
-                                    .by_channels(block, slab, v, images, pixels, out, image, ahead),
+                            if self.by_runs {
+                                let (steps, many) = (plan.phases[0].steps(), block.used);
+                                line_product(level, slab, &runs, steps, v, many, out, plane, ahead);
+                            } else {
+                                self.by_channels(block, slab, v, images, pixels, out, image, ahead);
                             }
                         });
                     }

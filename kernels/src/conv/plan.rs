@@ -8,6 +8,7 @@
 use super::gather::{Row, Steps, index};
 use super::lines::RUN;
 use crate::geom::ConvGeom;
+use crate::par::scratch;
 use crate::planes::{Grid, copy};
 use crate::simd::Level;
 use std::ops::Range;
@@ -21,6 +22,8 @@ pub(super) const SLAB: usize = 3 << 14;
 const FEW: usize = 128;
 /// Steps, about, after which a long sum rests in memory, lest its vectors fill the second cache.
 const PART: usize = 2048;
+/// Pixels of a panel.
+const PANEL: usize = 2 * RUN;
 /// Floats of a cache line.
 const LINE: usize = 16;
 
@@ -42,6 +45,9 @@ pub(super) struct Plan {
     pitch: usize,
     image: usize,
     pub plane: usize,
+    /// Whether the slab is panels of [`PANEL`] pixels of all channels, since no pixel is seen by two
+    /// taps: the order in which a tile reads them.
+    panels: bool,
     /// Outputs that see the same taps. Together they are all outputs.
     pub phases: Vec<Phase>,
 }
@@ -165,6 +171,7 @@ impl Plan {
             pitch,
             image,
             plane: plane * LINE,
+            panels: false,
             phases: Vec::new(),
         }
     }
@@ -182,35 +189,71 @@ impl Plan {
         pixels
     }
 
-    /// The outputs of a chunk by runs of neighbouring pixels, where those are quicker than single
-    /// pixels of many channels side by side; `slot` counts from the first pixel of the chunk on.
-    pub(super) fn runs(&self) -> Option<Vec<Row>> {
+    /// The same with panels as its slab, where filters are a single tap.
+    pub(super) fn in_panels(mut self) -> Self {
+        let flat =
+            self.pitch == self.out_w && self.source.top == 0 && self.shortest_line() >= PANEL;
+        if let [Phase { offsets, .. }] = &self.phases[..]
+            && flat
+            && offsets[..] == [0]
+            && self.by_runs()
+        {
+            (self.panels, self.plane) = (true, PANEL);
+            self.image = self.line().div_ceil(PANEL) * self.source.channels * PANEL;
+            self.phases = vec![Phase::new(vec![0], vec![0], self.source.channels, PANEL, vec![])];
+        }
+        self
+    }
+
+    /// Whether runs of neighbouring pixels are quicker than single pixels of many channels side by
+    /// side.
+    pub(super) fn by_runs(&self) -> bool {
         // What an output costs beside its sum, in steps; the lanes that hold no channel and the
         // pixels that two runs share come on top.
         const BY_RUNS: usize = 5;
         const BY_CHANNELS: usize = 17;
-        let [phase] = &self.phases[..] else { return None };
-        let (w, steps) = (self.out_w, phase.steps().len());
-        let side_by_side =
+        let [phase] = &self.phases[..] else { return false };
+        let neighbours =
             phase.pixels.get(1).is_some_and(|one| one.base == phase.pixels[0].base + 1);
-        let by_runs = (steps + BY_RUNS) * self.lanes * w.next_multiple_of(RUN);
-        let by_channels = (steps + BY_CHANNELS) * self.lanes.next_multiple_of(8) * w;
-        if w < RUN || !side_by_side || by_runs > by_channels {
-            return None;
-        }
-        // Where runs do not divide a row, the last overlaps the one before.
-        let starts = (0..w.div_ceil(RUN)).map(|at| (at * RUN).min(w - RUN));
-        let plane = self.out_h * w;
+        let (line, steps) = (self.line(), phase.steps().len());
+        let by_runs = (steps + BY_RUNS) * self.lanes * line.next_multiple_of(RUN);
+        let by_channels = (steps + BY_CHANNELS) * self.lanes.next_multiple_of(8) * line;
+        self.panels || neighbours && self.shortest_line() >= RUN && by_runs <= by_channels
+    }
+
+    /// Neighbouring pixels of a full chunk: a row, or all of an image where there is no padding
+    /// between rows.
+    fn line(&self) -> usize {
+        if self.pitch == self.out_w { self.rows * self.out_w } else { self.out_w }
+    }
+
+    /// The same of the last chunk of an image, which may have fewer rows.
+    fn shortest_line(&self) -> usize {
+        let rows = (self.out_h - 1) % self.rows + 1;
+        if self.pitch == self.out_w { rows * self.out_w } else { self.out_w }
+    }
+
+    /// The outputs of a chunk by runs; `slot` counts from the first pixel of the chunk on.
+    pub(super) fn runs(&self, images: usize, pixels: usize) -> Vec<Row> {
+        let line = self.line().min(pixels);
         let mut runs = Vec::new();
-        for image in 0..self.images {
-            for i in 0..self.rows {
-                runs.extend(starts.clone().map(|j| Row {
-                    base: phase.pixels[(image * self.rows + i) * w + j].base,
-                    slot: index(image * self.lanes * plane + i * w + j),
-                }));
+        for image in 0..images {
+            let slot = |at: usize| index(image * self.lanes * self.out_h * self.out_w + at);
+            if self.panels {
+                for (panel, at) in starts(line, PANEL).enumerate() {
+                    let base = image * self.image + panel * self.source.channels * PANEL;
+                    let run = |i: usize| Row { base: index(base + i), slot: slot(at + i) };
+                    runs.extend([run(0), run(RUN)]);
+                }
+                continue;
+            }
+            let pixel = |at: usize| self.phases[0].pixels[image * self.rows * self.out_w + at];
+            for first in (0..pixels).step_by(line) {
+                let places = starts(line, RUN).map(|j| first + j);
+                runs.extend(places.map(|at| Row { base: pixel(at).base, slot: slot(at) }));
             }
         }
-        Some(runs)
+        runs
     }
 
     /// Elements between two images of the source.
@@ -220,7 +263,8 @@ impl Plan {
 
     /// Elements of a slab of all channels.
     pub(super) fn slab_len(&self) -> usize {
-        self.source.channels * self.plane
+        let panels = if self.panels { self.images * self.image } else { 0 };
+        panels.max(self.source.channels * self.plane)
     }
 
     /// Outputs of a full chunk.
@@ -239,6 +283,9 @@ impl Plan {
         slab: &mut [f32],
     ) {
         let Source { h, w, keep, top, left, .. } = self.source;
+        if self.panels {
+            return self.fill_panels(level, source, images, r, slab);
+        }
         let (kept_h, kept_w) = (h.div_ceil(keep), w.div_ceil(keep));
         // Rows of the slab that show the source; those above and below are padding.
         let first = r * self.down.0 / self.down.1 + self.down.2;
@@ -261,6 +308,40 @@ impl Plan {
             }
         }
     }
+
+    /// The same where the slab is panels.
+    fn fill_panels(&self, level: Level, source: &[f32], images: usize, r: usize, slab: &mut [f32]) {
+        let Source { h, w, keep, channels, .. } = self.source;
+        let rows = self.rows.min(self.out_h - r);
+        let pixels = rows * self.out_w;
+        scratch(pixels, |kept| {
+            for image in 0..images {
+                let planes = source[image * self.source_len()..].chunks_exact(h * w);
+                for (c, plane) in planes.take(channels).enumerate() {
+                    let plane = &plane[r * keep * w..];
+                    let line = if keep == 1 {
+                        &plane[..pixels]
+                    } else {
+                        let from = Grid { stride: keep * w, step: keep };
+                        let to = Grid { stride: self.out_w, step: 1 };
+                        copy(level, [rows, self.out_w], plane, from, kept, to);
+                        &*kept
+                    };
+                    let slab = &mut slab[image * self.image + c * PANEL..];
+                    for (panel, at) in starts(pixels, PANEL).enumerate() {
+                        slab[panel * channels * PANEL..][..PANEL]
+                            .copy_from_slice(&line[at..][..PANEL]);
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Where pieces of `size` start that cover a line: where they do not divide it, the last overlaps
+/// the one before.
+fn starts(line: usize, size: usize) -> impl Iterator<Item = usize> {
+    (0..line.div_ceil(size)).map(move |at| (at * size).min(line - size))
 }
 
 impl Phase {
