@@ -7,7 +7,7 @@
 use super::ahead::Ahead;
 use super::gather::{ROWS, Row, Steps, Write, gather_product};
 use super::lines::{CHANNELS, line_product};
-use super::plan::{Plan, SLAB};
+use super::plan::{Plan, SLAB_BY_PLANES, slab_of};
 use crate::geom::ConvGeom;
 use crate::par::{GRAIN, chunks, scratch, threads};
 use crate::planes::{Grid, copy};
@@ -32,7 +32,7 @@ pub(super) fn suits(g: &ConvGeom, lanes: usize) -> bool {
 
 pub(super) fn forward(g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32]) {
     let (level, k) = (level(), g.taps());
-    run(&Plan::forward(g, g.c, SLAB).in_panels(), x, y, &|block, v| {
+    run(&Plan::forward(g, g.c, slab_of(g)).in_panels(), x, y, &|block, v| {
         block.interleave(level, &w[block.first * k..], k, v);
     });
 }
@@ -276,7 +276,7 @@ fn filter_sums(
     let taps = g.kh * g.kw;
     let channels = rows.start / taps..(rows.end - 1) / taps + 1;
     // A tile reads few planes at a time, and the more pixels the fewer times sums come and go.
-    let plan = &Plan::forward(g, channels.len(), 2 * SLAB);
+    let plan = &Plan::forward(g, channels.len(), SLAB_BY_PLANES);
     let [phase] = &plan.phases[..] else { unreachable!("forward sees all taps everywhere") };
     let table: Vec<u32> = phase.pixels(plan.chunk_len()).iter().map(|pixel| pixel.base).collect();
     let skipped = channels.start * taps;

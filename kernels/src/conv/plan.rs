@@ -17,7 +17,7 @@ use std::ops::Range;
 const PIXELS: usize = 1024;
 /// Elements of a slab, at most, unless for [`FEW`] outputs: more pages than these have no room
 /// among the addresses that the processor remembers.
-pub(super) const SLAB: usize = 3 << 14;
+const SLAB: usize = 3 << 14;
 /// Outputs that filters are worth reading for.
 const FEW: usize = 128;
 /// Steps, about, after which a long sum rests in memory, lest its vectors fill the second cache.
@@ -26,6 +26,14 @@ const PART: usize = 2048;
 const PANEL: usize = 2 * RUN;
 /// Floats of a cache line.
 const LINE: usize = 16;
+
+/// Elements of a slab whose channels are read side by side, at most; twice as many if one by one,
+/// or from panels.
+pub(super) fn slab_of(g: &ConvGeom) -> usize {
+    if g.kh * g.kw == 1 { 2 * SLAB } else { SLAB }
+}
+/// As [`slab_of`], where channels are read one by one.
+pub(super) const SLAB_BY_PLANES: usize = 2 * SLAB;
 
 /// A pass that computes planes of pixels from padded planes of another size.
 pub(super) struct Plan {
@@ -116,7 +124,7 @@ impl Plan {
         let source = Source { channels: g.o, h: g.oh, w: g.ow, keep: 1, top, left };
         let slab_rows = |rows: usize| m(rows - 1) - m(0) + back_y + 1;
         let pitch = left + g.ow.max(m(g.w - 1) + 1);
-        let mut plan = Plan::cut(g.n, source, [g.c, g.h, g.w], s, pitch, slab_rows, SLAB);
+        let mut plan = Plan::cut(g.n, source, [g.c, g.h, g.w], s, pitch, slab_rows, slab_of(g));
         plan.down = (1, s, first(back_y));
         let phase = |(a, b): (usize, usize)| {
             let sees = |t: &usize| t / g.kw * d % s == a && t % g.kw * d % s == b;
@@ -199,10 +207,15 @@ impl Plan {
             && self.by_runs()
         {
             (self.panels, self.plane) = (true, PANEL);
-            self.image = self.line().div_ceil(PANEL) * self.source.channels * PANEL;
+            self.image = self.line().div_ceil(PANEL) * self.panel();
             self.phases = vec![Phase::new(vec![0], vec![0], self.source.channels, PANEL, vec![])];
         }
         self
+    }
+
+    /// Elements between two panels: an odd number of cache lines, as between planes.
+    fn panel(&self) -> usize {
+        (self.source.channels | 1) * PANEL
     }
 
     /// Whether runs of neighbouring pixels are quicker than single pixels of many channels side by
@@ -241,9 +254,11 @@ impl Plan {
             let slot = |at: usize| index(image * self.lanes * self.out_h * self.out_w + at);
             if self.panels {
                 for (panel, at) in starts(line, PANEL).enumerate() {
-                    let base = image * self.image + panel * self.source.channels * PANEL;
+                    let base = image * self.image + panel * self.panel();
                     let run = |i: usize| Row { base: index(base + i), slot: slot(at + i) };
-                    runs.extend([run(0), run(RUN)]);
+                    // The last panel may show the pixels of its first run again.
+                    let again = panel * PANEL - at;
+                    runs.extend((again < RUN).then(|| run(0)).into_iter().chain([run(RUN)]));
                 }
                 continue;
             }
@@ -329,8 +344,7 @@ impl Plan {
                     };
                     let slab = &mut slab[image * self.image + c * PANEL..];
                     for (panel, at) in starts(pixels, PANEL).enumerate() {
-                        slab[panel * channels * PANEL..][..PANEL]
-                            .copy_from_slice(&line[at..][..PANEL]);
+                        slab[panel * self.panel()..][..PANEL].copy_from_slice(&line[at..][..PANEL]);
                     }
                 }
             }
