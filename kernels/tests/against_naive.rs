@@ -2,6 +2,7 @@
 //! set of this machine, whatever its outputs held before, and with the same bits at one thread and
 //! at two.
 
+use dirnet_kernels::conv::im2col;
 use dirnet_kernels::{Conv, ConvGeom, PoolGeom, conv, gemm, naive, norm, par, pool, simd, softmax};
 
 /// Numbers in [-1, 1) from a fixed sequence (splitmix64).
@@ -91,6 +92,11 @@ fn convolutions() -> Vec<ConvGeom> {
         ([2, 64, 40, 37], [64, 3, 3], how(1, 1, 1, 64)),
         ([1, 260, 4, 4], [20, 3, 3], how(1, 1, 1, 1)),
         ([1, 20, 4, 4], [260, 3, 3], how(1, 1, 1, 1)),
+        ([3, 20, 9, 8], [40, 3, 3], how(1, 1, 1, 4)),
+        ([2, 12, 7, 7], [70, 3, 3], how(1, 1, 1, 2)),
+        ([1, 12, 12, 7], [4, 3, 3], how(2, 1, 1, 2)),
+        ([5, 10, 12, 12], [10, 1, 1], how(1, 0, 1, 2)),
+        ([5, 10, 9, 9], [20, 1, 1], how(2, 0, 1, 5)),
         ([3, 5, 4, 5], [20, 1, 1], how(1, 0, 1, 1)),
         ([3, 20, 4, 5], [5, 1, 1], how(1, 0, 1, 1)),
         ([2, 7, 9, 11], [13, 1, 1], how(2, 0, 1, 1)),
@@ -143,6 +149,21 @@ fn convolution() {
             [g.w_len()],
             |[dw]| conv::conv2d_dw(g, &x, &dy, dw),
             |[dw]| naive::conv2d_dw(g, &x, &dy, dw),
+        );
+        hold(
+            &format!("by patches {g:?}"),
+            1e-5,
+            [g.y_len(), g.x_len(), g.w_len()],
+            |[y, dx, dw]| {
+                im2col::forward(g, &x, &w, y);
+                im2col::dx(g, &w, &dy, dx);
+                im2col::dw(g, &x, &dy, dw);
+            },
+            |[y, dx, dw]| {
+                naive::conv2d(g, &x, &w, y);
+                naive::conv2d_dx(g, &w, &dy, dx);
+                naive::conv2d_dw(g, &x, &dy, dw);
+            },
         );
     }
 }

@@ -20,20 +20,29 @@ const WIDTH: usize = 16;
 /// Lanes of a last block that needs no more.
 const HALF: usize = WIDTH / 2;
 
-/// Rows of filters that are fetched before they are needed.
 /// Pixels of a tile, about.
 const TILE: usize = 16;
+/// Rows of filters that are fetched before they are needed.
 const AHEAD: usize = 8;
 
-/// Whether these kernels know the geometry; `lanes` are the output channels of the pass.
-pub(super) fn suits(g: &ConvGeom, lanes: usize) -> bool {
-    g.how.groups == 1 && lanes > 2
+/// Whether `dx` is quicker so. The channels of an image, often one or three, may fill few lanes; the
+/// matrix of patches has a row for each of their taps.
+pub(super) fn suits_dx(g: &ConvGeom) -> bool {
+    let by_runs = g.how.stride == 1 && g.w >= HALF;
+    by_runs || g.group_c() > 3 || g.group_o() < HALF
+}
+
+/// The geometry of one group of one image, if there are several.
+fn group(g: &ConvGeom) -> ConvGeom {
+    let one = ConvGeom { n: 1, c: g.group_c(), o: g.group_o(), how: g.how.groups(1), ..*g };
+    if g.how.groups == 1 { *g } else { one }
 }
 
 pub(super) fn forward(g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32]) {
-    let (level, k) = (level(), g.taps());
-    run(&Plan::forward(g, g.c, slab_of(g)).in_panels(), x, y, &|block, v| {
-        block.interleave(level, &w[block.first * k..], k, v);
+    let (level, k, one) = (level(), g.taps(), group(g));
+    let plan = Plan::forward(&one, one.c, slab_of(g)).in_panels().of(g);
+    run(&plan, x, y, &|group, block, v| {
+        block.interleave(level, &w[(group * one.o + block.first) * k..], k, v);
     });
 }
 
@@ -41,8 +50,11 @@ pub(super) fn dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
     if g.kh * g.kw == 1 && g.how.pad == 0 && g.how.stride > 1 {
         return dx_of_few(g, w, dy, dx);
     }
-    let (level, taps, plan) = (level(), g.kh * g.kw, Plan::dx(g).in_panels());
-    run(&plan, dy, dx, &|block, v| {
+    let (level, taps, filters) = (level(), g.kh * g.kw, w);
+    let (all, g) = (g, &group(g));
+    let plan = Plan::dx(g).in_panels().of(all);
+    run(&plan, dy, dx, &|group, block, v| {
+        let w = &filters[group * g.w_len()..][..g.w_len()];
         let width = block.width;
         if taps == 1 {
             // Such filters are rows of lanes already.
@@ -103,9 +115,14 @@ fn dx_of_few(g: &ConvGeom, w: &[f32], dy: &[f32], out: &mut [f32]) {
     });
 }
 
-/// `out` from `source`; `pack` writes the filters of a block, `steps` by `block.width` for each
-/// phase in turn.
-fn run(plan: &Plan, source: &[f32], out: &mut [f32], pack: &(dyn Fn(&Block, &mut [f32]) + Sync)) {
+/// `out` from `source`; `pack` writes the filters of a block of a group, `steps` by `block.width`
+/// for each phase in turn.
+fn run(
+    plan: &Plan,
+    source: &[f32],
+    out: &mut [f32],
+    pack: &(dyn Fn(usize, &Block, &mut [f32]) + Sync),
+) {
     let level = level();
     let by_runs = plan.by_runs();
     let size = if by_runs { CHANNELS } else { WIDTH };
@@ -120,33 +137,38 @@ fn run(plan: &Plan, source: &[f32], out: &mut [f32], pack: &(dyn Fn(&Block, &mut
         return chunks(out, each * size * pixels, |at, out| {
             let blocks = &blocks[at * each..blocks.len().min((at + 1) * each)];
             scratch(steps * WIDTH, |v| {
-                run.compute(source, blocks, out, |block, product| {
+                run.compute(source, 0, blocks, out, |group, block, product| {
                     let v = &mut v[..steps * block.width];
-                    pack(block, v);
+                    pack(group, block, v);
                     product(v);
                 });
             });
         });
     }
     let width = blocks[0].width;
-    scratch(blocks.len() * steps * width, |v| {
-        chunks(v, steps * width, |at, v| pack(&blocks[at], &mut v[..steps * blocks[at].width]));
-        let packed = |block: &Block, product: &mut dyn FnMut(&[f32])| {
-            product(&v[block.first / size * steps * width..][..steps * block.width]);
+    scratch(plan.groups * blocks.len() * steps * width, |v| {
+        chunks(v, steps * width, |at, v| {
+            let (group, block) = (at / blocks.len(), &blocks[at % blocks.len()]);
+            pack(group, block, &mut v[..steps * block.width]);
+        });
+        let packed = |group: usize, block: &Block, product: &mut dyn FnMut(&[f32])| {
+            let at = group * blocks.len() + block.first / size;
+            product(&v[at * steps * width..][..steps * block.width]);
         };
         if plan.n >= threads() {
             // Pieces of several chunks, and yet some pieces for each thread.
             let images = plan.n.div_ceil(8 * threads()).next_multiple_of(plan.images);
             return chunks(out, images * plan.lanes * pixels, |at, out| {
                 let source = &source[at * images * plan.source_len()..];
-                run.compute(source, blocks, out, packed);
+                run.compute(source, at * images, blocks, out, packed);
             });
         }
         let sources = source.chunks_exact(plan.source_len());
-        for (out, source) in out.chunks_exact_mut(plan.lanes * pixels).zip(sources) {
+        for (n, (out, source)) in out.chunks_exact_mut(plan.lanes * pixels).zip(sources).enumerate()
+        {
             chunks(out, each * size * pixels, |at, out| {
                 let blocks = &blocks[at * each..blocks.len().min((at + 1) * each)];
-                run.compute(source, blocks, out, packed);
+                run.compute(source, n, blocks, out, packed);
             });
         }
     });
@@ -161,14 +183,15 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Some blocks of channels of some images; `vectors` hands the filters of a block to what it is
-    /// given.
+    /// Some blocks of channels of the images from `first` on; `vectors` hands the filters of a block
+    /// of a group to what it is given.
     fn compute(
         &self,
         source: &[f32],
+        first: usize,
         blocks: &[Block],
         out: &mut [f32],
-        mut vectors: impl FnMut(&Block, &mut dyn FnMut(&[f32])),
+        mut vectors: impl FnMut(usize, &Block, &mut dyn FnMut(&[f32])),
     ) {
         let Run { level, plan, .. } = *self;
         let plane = plan.out_h * plan.out_w;
@@ -179,6 +202,7 @@ impl Run<'_> {
             for (at, out) in out.chunks_mut(plan.images * image).enumerate() {
                 let source = &source[at * plan.images * plan.source_len()..];
                 let images = out.len() / image;
+                let group = (first + at * plan.images) % plan.groups;
                 let now = if plan.rows == plan.out_h { images * plan.source_len() } else { 0 };
                 let tiles = blocks.len() * plan.chunk_len() / TILE + 1;
                 let mut ahead = Ahead::new([source, &[]], [now, 0], tiles);
@@ -190,7 +214,7 @@ impl Run<'_> {
                     }
                     for block in blocks {
                         let at = (block.first - blocks[0].first) * plane + r * plan.out_w;
-                        vectors(block, &mut |v| {
+                        vectors(group, block, &mut |v| {
                             let (out, ahead) = (&mut out[at..], &mut ahead);
                             if self.by_runs {
                                 let (steps, many) = (plan.phases[0].steps(), block.used);
@@ -238,35 +262,41 @@ impl Run<'_> {
 
 pub(super) fn dw(g: &ConvGeom, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     let (level, k) = (level(), g.taps());
-    let blocks = Block::all(g.o, WIDTH);
+    let blocks = Block::all(g.group_o(), WIDTH);
     let each = blocks.len().div_ceil(threads());
     // Where there are fewer blocks than threads, the threads share the taps of each.
-    let rows = k.div_ceil(threads().div_ceil(blocks.len()));
-    chunks(dw, each * WIDTH * k, |piece, dw| {
-        let blocks = &blocks[piece * each..blocks.len().min((piece + 1) * each)];
-        let mut finish = |block: &Block, sums: &[f32]| {
-            block.deinterleave(level, sums, k, &mut dw[(block.first - blocks[0].first) * k..]);
-        };
-        if rows == k {
-            return filter_sums(level, g, blocks, 0..k, x, dy, finish);
-        }
-        let [block] = blocks else { unreachable!("a piece is a block where threads share them") };
-        scratch(k * block.width, |sums| {
-            chunks(sums, rows * block.width, |part, sums| {
-                let rows = part * rows..k.min((part + 1) * rows);
-                let copy = |_: &Block, some: &[f32]| sums.copy_from_slice(some);
-                filter_sums(level, g, blocks, rows, x, dy, copy);
+    let rows = k.div_ceil(threads().div_ceil(blocks.len() * g.how.groups));
+    let of_group = |group: usize, dw: &mut [f32]| {
+        chunks(dw, each * WIDTH * k, |piece, dw| {
+            let blocks = &blocks[piece * each..blocks.len().min((piece + 1) * each)];
+            let mut finish = |block: &Block, sums: &[f32]| {
+                block.deinterleave(level, sums, k, &mut dw[(block.first - blocks[0].first) * k..]);
+            };
+            if rows == k {
+                return filter_sums(level, g, group, blocks, 0..k, x, dy, finish);
+            }
+            let [block] = blocks else {
+                unreachable!("a piece is a block where threads share them")
+            };
+            scratch(k * block.width, |sums| {
+                chunks(sums, rows * block.width, |part, sums| {
+                    let rows = part * rows..k.min((part + 1) * rows);
+                    let copy = |_: &Block, some: &[f32]| sums.copy_from_slice(some);
+                    filter_sums(level, g, group, blocks, rows, x, dy, copy);
+                });
+                finish(block, sums);
             });
-            finish(block, sums);
         });
-    });
+    };
+    chunks(dw, g.group_o() * k, of_group);
 }
 
 /// `sums[row, lane] = Σ_{n,i,j} (what the row's tap sees of x at n, i, j) · dy[n, lane, i, j]`,
-/// for `rows` among the taps `(c,u,v)` and each block in turn.
+/// for `rows` among the taps `(c,u,v)` and each block in turn of a group.
 fn filter_sums(
     level: Level,
     g: &ConvGeom,
+    group: usize,
     blocks: &[Block],
     rows: Range<usize>,
     x: &[f32],
@@ -299,11 +329,13 @@ fn filter_sums(
                         for r in (0..g.oh).step_by(plan.rows) {
                             let pixels = plan.rows.min(g.oh - r) * g.ow;
                             if filled != Some((n, r)) {
-                                let x = &x[channels.start * g.h * g.w..];
+                                let first = group * g.group_c() + channels.start;
+                                let x = &x[first * g.h * g.w..];
                                 plan.fill(level, x, images, r, slab);
                                 filled = Some((n, r));
                             }
-                            let whole = if plan.rows == g.oh { images } else { 0 };
+                            let whole = plan.rows == g.oh && g.how.groups == 1;
+                            let whole = if whole { images } else { 0 };
                             let now = [whole * image, whole * g.o * plane];
                             let tiles = blocks.len() * rows.len() / ROWS + 1;
                             let mut ahead = Ahead::new([x, dy], now, tiles);
@@ -313,7 +345,8 @@ fn filter_sums(
                                 let v = &mut v[..images * pixels * block.width];
                                 let parts = v.chunks_exact_mut(pixels * block.width);
                                 for (image, v) in parts.enumerate() {
-                                    let at = (image * g.o + block.first) * plane + r * g.ow;
+                                    let first = image * g.o + group * g.group_o() + block.first;
+                                    let at = first * plane + r * g.ow;
                                     block.interleave(level, &dy[at..], plane, v);
                                 }
                                 let sums = &mut sums[..rows.len() * block.width];

@@ -37,8 +37,10 @@ pub(super) const SLAB_BY_PLANES: usize = 2 * SLAB;
 
 /// A pass that computes planes of pixels from padded planes of another size.
 pub(super) struct Plan {
-    /// Images in the batch.
+    /// Images in the batch; a group of an image counts as one.
     pub n: usize,
+    /// Image `i` belongs to group `i` modulo these.
+    pub groups: usize,
     source: Source,
     /// Outputs are `lanes` planes of `out_h` by `out_w`.
     pub lanes: usize,
@@ -169,6 +171,7 @@ impl Plan {
         let plane = (images * image).div_ceil(LINE) | 1;
         Plan {
             n,
+            groups: 1,
             source,
             lanes,
             out_h,
@@ -195,6 +198,11 @@ impl Plan {
             }
         }
         pixels
+    }
+
+    /// The same for all groups and images of `g`, where it was made for one of them.
+    pub(super) fn of(self, g: &ConvGeom) -> Self {
+        Plan { n: g.n * g.how.groups, groups: g.how.groups, ..self }
     }
 
     /// The same with panels as its slab, where filters are a single tap.
