@@ -186,8 +186,24 @@ fn convolution_of_one_image_or_of_many() {
 
 #[test]
 fn matrix_product() {
-    let sizes =
-        [(1, 1, 1), (1, 7, 5), (5, 1, 3), (3, 9, 1), (17, 8, 16), (70, 33, 9), (130, 65, 129)];
+    let sizes = [
+        (1, 1, 1),
+        (1, 7, 5),
+        (5, 1, 3),
+        (3, 9, 1),
+        (17, 8, 16),
+        (70, 33, 9),
+        (130, 65, 129),
+        (1, 70, 1030),
+        (1030, 70, 1),
+        (67, 1, 530),
+        (1, 1, 600),
+        (600, 1, 1),
+        (0, 3, 2),
+        (2, 3, 0),
+        (1, 0, 3),
+        (3, 0, 2),
+    ];
     for (m, k, n) in sizes {
         let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
         for (ta, tb) in [(false, false), (true, false), (false, true), (true, true)] {
