@@ -1,13 +1,15 @@
-//! Convolution without a matrix of patches: each pass is a [`gather_product`] over slabs.
+//! Convolution without a matrix of patches: each pass is a product over slabs.
 //!
-//! Output channels (of `dx`: input channels) go by blocks of 16 lanes, the last one of 8 or 16.
-//! The order of an output's sum depends on the filter's size alone; so neither chunks, nor images,
-//! nor threads can change it. The filter's gradient sums chunk by chunk, images in order.
+//! Where neighbouring outputs see neighbouring pixels, eight of them are the lanes of
+//! [`line_product`], channels by blocks of six. Elsewhere, and for the filter's gradient, the lanes
+//! are channels of the output (of `dx`: the input), 16 or at last 8, in [`gather_product`].
+//! The order of an output's sum depends on the geometry of the layer alone; so neither chunks, nor
+//! images, nor threads can change it. The filter's gradient sums chunk by chunk, images in order.
 
 use super::ahead::Ahead;
 use super::gather::{ROWS, Row, Steps, Write, gather_product};
 use super::lines::{CHANNELS, line_product};
-use super::plan::{Plan, SLAB_BY_PLANES, slab_of};
+use super::plan::Plan;
 use crate::geom::ConvGeom;
 use crate::par::{GRAIN, chunks, scratch, threads};
 use crate::planes::{Grid, copy};
@@ -28,7 +30,7 @@ const AHEAD: usize = 8;
 /// Whether `dx` is quicker so. The channels of an image, often one or three, may fill few lanes; the
 /// matrix of patches has a row for each of their taps.
 pub(super) fn suits_dx(g: &ConvGeom) -> bool {
-    let by_runs = g.how.stride == 1 && g.w >= HALF;
+    let by_runs = g.how.stride == 1 && g.w >= HALF && g.group_c() > 1;
     by_runs || g.group_c() > 3 || g.group_o() < HALF
 }
 
@@ -40,7 +42,7 @@ fn group(g: &ConvGeom) -> ConvGeom {
 
 pub(super) fn forward(g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32]) {
     let (level, k, one) = (level(), g.taps(), group(g));
-    let plan = Plan::forward(&one, one.c, slab_of(g)).in_panels().of(g);
+    let plan = Plan::forward(&one).in_panels().of(g);
     run(&plan, x, y, &|group, block, v| {
         block.interleave(level, &w[(group * one.o + block.first) * k..], k, v);
     });
@@ -305,8 +307,7 @@ fn filter_sums(
 ) {
     let taps = g.kh * g.kw;
     let channels = rows.start / taps..(rows.end - 1) / taps + 1;
-    // A tile reads few planes at a time, and the more pixels the fewer times sums come and go.
-    let plan = &Plan::forward(g, channels.len(), SLAB_BY_PLANES);
+    let plan = &Plan::dw(g, channels.len());
     let [phase] = &plan.phases[..] else { unreachable!("forward sees all taps everywhere") };
     let table: Vec<u32> = phase.pixels(plan.chunk_len()).iter().map(|pixel| pixel.base).collect();
     let skipped = channels.start * taps;

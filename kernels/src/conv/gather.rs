@@ -1,5 +1,5 @@
-//! The inner loop of direct convolution, the same for all three passes: gathered numbers times
-//! packed vectors.
+//! The inner loop of direct convolution with channels as the lanes: gathered numbers times packed
+//! vectors.
 //!
 //! ```text
 //! out[slot(r), l] = Σ_s x[base(r) + offset(s)] · v[s, l]

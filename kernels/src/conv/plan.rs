@@ -15,9 +15,11 @@ use std::ops::Range;
 
 /// Outputs of a chunk, at most, unless a row of them is longer.
 const PIXELS: usize = 1024;
-/// Elements of a slab, at most, unless for [`FEW`] outputs: more pages than these have no room
-/// among the addresses that the processor remembers.
-const SLAB: usize = 3 << 14;
+/// Elements of a slab, at most, unless for [`FEW`] outputs.
+const SLAB: usize = 3 << 15;
+/// The same where a sum goes through all channels: more pages than these hold have no room among the
+/// addresses that the processor remembers.
+const SLAB_ACROSS: usize = SLAB / 2;
 /// Outputs that filters are worth reading for.
 const FEW: usize = 128;
 /// Steps, about, after which a long sum rests in memory, lest its vectors fill the second cache.
@@ -26,14 +28,6 @@ const PART: usize = 2048;
 const PANEL: usize = 2 * RUN;
 /// Floats of a cache line.
 const LINE: usize = 16;
-
-/// Elements of a slab whose channels are read side by side, at most; twice as many if one by one,
-/// or from panels.
-pub(super) fn slab_of(g: &ConvGeom) -> usize {
-    if g.kh * g.kw == 1 { 2 * SLAB } else { SLAB }
-}
-/// As [`slab_of`], where channels are read one by one.
-pub(super) const SLAB_BY_PLANES: usize = 2 * SLAB;
 
 /// A pass that computes planes of pixels from padded planes of another size.
 pub(super) struct Plan {
@@ -90,9 +84,19 @@ pub(super) struct Phase {
 }
 
 impl Plan {
-    /// `y` from `channels` of the channels of `x`: output `(i,j)` sees the taps at
-    /// `(i·stride + u·dilation, j·stride + v·dilation)` of a padded plane.
-    pub(super) fn forward(g: &ConvGeom, channels: usize, slab: usize) -> Self {
+    /// `y` from `x`.
+    pub(super) fn forward(g: &ConvGeom) -> Self {
+        Plan::of_x(g, g.c, across(g))
+    }
+
+    /// What `channels` of the channels of `x` show to `dy`.
+    pub(super) fn dw(g: &ConvGeom, channels: usize) -> Self {
+        Plan::of_x(g, channels, SLAB)
+    }
+
+    /// Output `(i,j)` sees the taps at `(i·stride + u·dilation, j·stride + v·dilation)` of a padded
+    /// plane.
+    fn of_x(g: &ConvGeom, channels: usize, slab: usize) -> Self {
         let (d, pad) = (g.how.dilation, g.how.pad);
         // A filter of one tap sees only the pixels at multiples of the stride.
         let one = g.kh * g.kw == 1 && pad == 0;
@@ -104,7 +108,7 @@ impl Plan {
         plan.down = (s, 1, 0);
         let taps = (0..g.kh * g.kw).collect::<Vec<_>>();
         let offsets = taps.iter().map(|t| t / g.kw * d * pitch + t % g.kw * d).collect();
-        let pixels = plan.pixels(|i, j| Some(i * s * pitch + j * s));
+        let pixels = plan.pixels(|i| Some(i * s * pitch), |j| Some(j * s));
         plan.phases = vec![Phase::new(taps, offsets, channels, plan.plane, pixels)];
         plan
     }
@@ -126,7 +130,7 @@ impl Plan {
         let source = Source { channels: g.o, h: g.oh, w: g.ow, keep: 1, top, left };
         let slab_rows = |rows: usize| m(rows - 1) - m(0) + back_y + 1;
         let pitch = left + g.ow.max(m(g.w - 1) + 1);
-        let mut plan = Plan::cut(g.n, source, [g.c, g.h, g.w], s, pitch, slab_rows, slab_of(g));
+        let mut plan = Plan::cut(g.n, source, [g.c, g.h, g.w], s, pitch, slab_rows, across(g));
         plan.down = (1, s, first(back_y));
         let phase = |(a, b): (usize, usize)| {
             let sees = |t: &usize| t / g.kw * d % s == a && t % g.kw * d % s == b;
@@ -136,10 +140,10 @@ impl Plan {
                 (back_y - u * d / s) * pitch + back_x - v * d / s
             };
             let offsets = taps.iter().map(place).collect();
-            let pixels = plan.pixels(|p, q| {
-                let here = (p + pad) % s == a && (q + pad) % s == b;
-                here.then(|| (m(p) - m(0)) * pitch + m(q) - m(0) + first(back_x))
-            });
+            let pixels = plan.pixels(
+                |p| ((p + pad) % s == a).then(|| (m(p) - m(0)) * pitch),
+                |q| ((q + pad) % s == b).then(|| m(q) - m(0) + first(back_x)),
+            );
             Phase::new(taps, offsets, g.o, plan.plane, pixels)
         };
         plan.phases = (0..s * s).map(|ab| phase((ab / s, ab % s))).collect();
@@ -187,14 +191,24 @@ impl Plan {
         }
     }
 
-    /// A row for each output of a chunk of which `base` knows the place in an image of the slab.
-    fn pixels(&self, base: impl Fn(usize, usize) -> Option<usize>) -> Vec<Row> {
-        let mut pixels = Vec::new();
-        for slot in 0..self.images * self.rows * self.out_w {
-            let (j, i) = (slot % self.out_w, slot / self.out_w);
-            let (i, image) = (i % self.rows, i / self.rows);
-            if let Some(base) = base(i, j) {
-                pixels.push(Row { base: index(image * self.image + base), slot: index(slot) });
+    /// A row for each output of a chunk whose row and column are known to lie somewhere in an image
+    /// of the slab.
+    fn pixels(
+        &self,
+        row: impl Fn(usize) -> Option<usize>,
+        col: impl Fn(usize) -> Option<usize>,
+    ) -> Vec<Row> {
+        let known = |i: usize, place: Option<usize>| place.map(|place| (i, place));
+        let rows: Vec<_> = (0..self.rows).filter_map(|i| known(i, row(i))).collect();
+        let cols: Vec<_> = (0..self.out_w).filter_map(|j| known(j, col(j))).collect();
+        let mut pixels = Vec::with_capacity(self.images * rows.len() * cols.len());
+        for image in 0..self.images {
+            for (i, row) in &rows {
+                let (base, slot) = (image * self.image + row, (image * self.rows + i) * self.out_w);
+                pixels.extend(
+                    cols.iter()
+                        .map(|(j, col)| Row { base: index(base + col), slot: index(slot + j) }),
+                );
             }
         }
         pixels
@@ -237,7 +251,10 @@ impl Plan {
         let neighbours =
             phase.pixels.get(1).is_some_and(|one| one.base == phase.pixels[0].base + 1);
         let (line, steps) = (self.line(), phase.steps().len());
-        let by_runs = (steps + BY_RUNS) * self.lanes * line.next_multiple_of(RUN);
+        // Filters and pixels of a tile, where there are many of both, crowd the first cache.
+        let crowded = steps > 512 && phase.offsets.len() > 1 && line > PANEL;
+        let steps_by_runs = if crowded { steps + steps / 16 } else { steps };
+        let by_runs = (steps_by_runs + BY_RUNS) * self.lanes * line.next_multiple_of(RUN);
         let by_channels = (steps + BY_CHANNELS) * self.lanes.next_multiple_of(8) * line;
         self.panels || neighbours && self.shortest_line() >= RUN && by_runs <= by_channels
     }
@@ -358,6 +375,11 @@ impl Plan {
             }
         });
     }
+}
+
+/// Elements of a slab, at most, where sums go through all channels; panels lie together.
+fn across(g: &ConvGeom) -> usize {
+    if g.kh * g.kw == 1 { SLAB } else { SLAB_ACROSS }
 }
 
 /// Where pieces of `size` start that cover a line: where they do not divide it, the last overlaps
