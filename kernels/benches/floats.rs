@@ -1,46 +1,172 @@
 //! Times of the f32 kernels on one thread.
 //!
-//! Convolutions report multiply-adds a second, beside `sgemm`: the bare matrix product of
-//! `matrixmultiply` at the same `m`, `k`, `n` in the same run, which shows how fast the machine is.
+//! Convolutions are told in percent of the machine's peak of multiply-adds, which a loop over
+//! registers reaches in the same run: each pass, and after it the same pass by a matrix of patches.
 //! Passes over memory report bytes.
+//!
+//! `cargo bench -p dirnet-kernels --bench floats`; a filter chooses shapes.
 
 use criterion::{Criterion, Throughput};
-use dirnet_kernels::{Conv, ConvGeom, conv, elementwise, gemm, math, norm, par};
-use std::time::Duration;
+use dirnet_kernels::conv::{self, im2col};
+use dirnet_kernels::{Conv, ConvGeom, elementwise, gemm, math, norm, par, simd};
+use std::hint::black_box;
+use std::time::{Duration, Instant};
 
-/// `n` images of `c` channels of `size` by `size`, and `o` filters of `k` by `k`.
-fn square(n: usize, c: usize, size: usize, o: usize, k: usize, how: Conv) -> ConvGeom {
-    ConvGeom::new(&[n, c, size, size], &[o, c / how.groups, k, k], how)
+/// Channels in, channels out, their height and width, the filter's, its stride, and groups.
+const CONVOLUTIONS: [[usize; 6]; 29] = [
+    [16, 16, 32, 3, 1, 1],
+    [32, 32, 16, 3, 1, 1],
+    [64, 64, 8, 3, 1, 1],
+    [64, 64, 56, 3, 1, 1],
+    [128, 128, 28, 3, 1, 1],
+    [256, 256, 14, 3, 1, 1],
+    [512, 512, 7, 3, 1, 1],
+    [512, 512, 4, 3, 1, 1],
+    [512, 512, 2, 3, 1, 1],
+    [256, 256, 1, 3, 1, 1],
+    [3, 16, 32, 3, 1, 1],
+    [3, 128, 32, 3, 1, 1],
+    [1, 32, 28, 3, 1, 1],
+    [1, 32, 28, 5, 1, 1],
+    [3, 64, 224, 7, 2, 1],
+    [16, 32, 32, 3, 2, 1],
+    [64, 128, 56, 3, 2, 1],
+    [32, 64, 14, 5, 1, 1],
+    [64, 64, 32, 3, 1, 4],
+    [64, 64, 32, 3, 1, 64],
+    [64, 64, 56, 1, 1, 1],
+    [64, 256, 56, 1, 1, 1],
+    [256, 64, 56, 1, 1, 1],
+    [512, 128, 28, 1, 1, 1],
+    [512, 512, 7, 1, 1, 1],
+    [16, 32, 32, 1, 2, 1],
+    [64, 128, 56, 1, 2, 1],
+    [128, 256, 28, 1, 2, 1],
+    [256, 512, 14, 1, 2, 1],
+];
+
+/// Rows of the input, their length, rows of the output.
+const PRODUCTS: [[usize; 3]; 6] = [
+    [1, 512, 1000],
+    [1, 1024, 1024],
+    [8, 1024, 1024],
+    [128, 1024, 1024],
+    [128, 512, 10],
+    [128, 3072, 2048],
+];
+
+/// The seconds of the quickest of many runs of each, taken in turns so that all meet the same
+/// machine.
+fn quickest(runs: &mut [&mut dyn FnMut()]) -> Vec<f64> {
+    let time = |run: &mut dyn FnMut(), times: u32| {
+        let start = Instant::now();
+        (0..times).for_each(|_| run());
+        start.elapsed().as_secs_f64() / times as f64
+    };
+    // The first run warms caches up and tells how many make a sample.
+    let times: Vec<u32> = runs.iter_mut().map(|run| (1e-3 / time(run, 1)).ceil() as u32).collect();
+    let mut best = vec![f64::INFINITY; runs.len()];
+    let start = Instant::now();
+    for round in 0.. {
+        for (i, run) in runs.iter_mut().enumerate() {
+            best[i] = best[i].min(time(run, times[i]));
+        }
+        if round >= 2 && start.elapsed() > Duration::from_millis(500) {
+            break;
+        }
+    }
+    best
 }
 
-fn convolutions(criterion: &mut Criterion) {
-    let shapes = [
-        ("16 channels, 32x32, batch 128", square(128, 16, 32, 16, 3, Conv::same(3))),
-        ("32 channels, 16x16, batch 128", square(128, 32, 16, 32, 3, Conv::same(3))),
-        ("64 channels, 8x8, batch 128", square(128, 64, 8, 64, 3, Conv::same(3))),
-        ("3 to 16 channels, 32x32, batch 128", square(128, 3, 32, 16, 3, Conv::same(3))),
-        ("64 channels, 56x56", square(1, 64, 56, 64, 3, Conv::same(3))),
-        ("512 channels, 7x7", square(1, 512, 7, 512, 3, Conv::same(3))),
-        ("64 to 128 channels, 56x56, stride 2", square(1, 64, 56, 128, 3, Conv::same(3).stride(2))),
-        ("64 to 128 channels, 56x56, 1x1", square(1, 64, 56, 128, 1, Conv::valid().stride(2))),
-        ("3 to 64 channels, 224x224, 7x7", square(1, 3, 224, 64, 7, Conv::same(7).stride(2))),
-        ("depthwise, 64x32x32, batch 32", square(32, 64, 32, 64, 3, Conv::same(3).groups(64))),
-    ];
-    for (name, g) in shapes {
-        let (x, w, dy) = (vec![0.5; g.x_len()], vec![0.25; g.w_len()], vec![0.5; g.y_len()]);
+/// Multiply-adds of [`chains`].
+const CHAINED: usize = 20_000 * 12 * 8;
+
+/// Multiply-adds from registers only; their number is [`CHAINED`].
+fn chains() {
+    #[cfg(target_arch = "x86_64")]
+    if simd::available().contains(&simd::Level::Avx2) {
+        use std::arch::x86_64::*;
+        #[target_feature(enable = "avx2,fma")]
+        fn chains() -> f32 {
+            let (a, b) = (_mm256_set1_ps(black_box(0.5)), _mm256_set1_ps(black_box(0.25)));
+            let mut sums = [a; 12];
+            for _ in 0..CHAINED / (12 * 8) {
+                for sum in &mut sums {
+                    *sum = _mm256_fmadd_ps(*sum, a, b);
+                }
+            }
+            _mm256_cvtss_f32(sums.into_iter().fold(a, |s, x| _mm256_add_ps(s, x)))
+        }
+        // SAFETY: the level says that the machine has both.
+        black_box(unsafe { chains() });
+    }
+}
+
+/// Whether the command line asks for a shape of this name.
+fn wanted(name: &str) -> bool {
+    let mut filters =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).peekable();
+    filters.peek().is_none() || filters.any(|filter| name.contains(&filter))
+}
+
+fn convolutions() {
+    println!("percent of the peak: a pass, and by patches");
+    for [c, o, size, k, stride, groups] in CONVOLUTIONS {
+        for n in [1, 8, 128] {
+            let name = format!("{n}x{c}x{size}x{size}->{o} k{k} s{stride} g{groups}");
+            if !wanted(&name) {
+                continue;
+            }
+            let how = Conv::same(k).stride(stride).groups(groups);
+            let g = ConvGeom::new(&[n, c, size, size], &[o, c / groups, k, k], how);
+            let (x, w, dy) = (vec![0.5; g.x_len()], vec![0.25; g.w_len()], vec![0.5; g.y_len()]);
+            let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
+            let (mut y_too, mut dx_too, mut dw_too) = (dy.clone(), x.clone(), w.clone());
+            let times = quickest(&mut [
+                &mut chains,
+                &mut || conv::conv2d(&g, &x, &w, &mut y),
+                &mut || im2col::forward(&g, &x, &w, &mut y_too),
+                &mut || conv::conv2d_dx(&g, &w, &dy, &mut dx),
+                &mut || im2col::dx(&g, &w, &dy, &mut dx_too),
+                &mut || conv::conv2d_dw(&g, &x, &dy, &mut dw),
+                &mut || im2col::dw(&g, &x, &dy, &mut dw_too),
+            ]);
+            let percent =
+                |i: usize| 100.0 * (g.macs() as f64 / times[i]) / (CHAINED as f64 / times[0]);
+            println!(
+                "{name:34} conv2d {:3.0} {:3.0}   dx {:3.0} {:3.0}   dw {:3.0} {:3.0}",
+                percent(1),
+                percent(2),
+                percent(3),
+                percent(4),
+                percent(5),
+                percent(6),
+            );
+        }
+    }
+}
+
+fn products() {
+    println!("percent of the peak, and GB/s of the weights");
+    for [m, k, n] in PRODUCTS {
+        let name = format!("dense {m}x{k}->{n}");
+        if !wanted(&name) {
+            continue;
+        }
+        let (x, w, dy) = (vec![0.5; m * k], vec![0.25; n * k], vec![0.5; m * n]);
         let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
-        let mut group = criterion.benchmark_group(name);
-        group.throughput(Throughput::Elements(g.macs() as u64));
-        group.bench_function("conv2d", |b| b.iter(|| conv::conv2d(&g, &x, &w, &mut y)));
-        group.bench_function("conv2d_dx", |b| b.iter(|| conv::conv2d_dx(&g, &w, &dy, &mut dx)));
-        group.bench_function("conv2d_dw", |b| b.iter(|| conv::conv2d_dw(&g, &x, &dy, &mut dw)));
-        let (m, k, n) = (g.group_o(), g.taps(), g.oh * g.ow);
-        let (a, b, mut product) = (vec![0.5; m * k], vec![0.5; k * n], vec![0.0; m * n]);
-        group.throughput(Throughput::Elements((m * k * n) as u64));
-        group.bench_function("sgemm", |bench| {
-            bench.iter(|| gemm::gemm(m, k, n, &a, false, &b, false, &mut product));
-        });
-        group.finish();
+        let times = quickest(&mut [
+            &mut chains,
+            &mut || gemm::gemm(m, k, n, &x, false, &w, true, &mut y),
+            &mut || gemm::gemm(m, n, k, &dy, false, &w, false, &mut dx),
+            &mut || gemm::gemm(n, m, k, &dy, true, &x, false, &mut dw),
+        ]);
+        print!("{name:34}");
+        for (i, pass) in ["forward", "dx", "dw"].into_iter().enumerate() {
+            let percent = 100.0 * ((m * k * n) as f64 / times[i + 1]) / (CHAINED as f64 / times[0]);
+            print!(" {pass} {percent:3.0} {:4.1}  ", 4e-9 * (n * k) as f64 / times[i + 1]);
+        }
+        println!();
     }
 }
 
@@ -74,13 +200,15 @@ fn passes(criterion: &mut Criterion) {
 }
 
 fn main() {
+    println!("instructions: {}", simd::name());
     par::with_threads(1, || {
+        convolutions();
+        products();
         let mut criterion = Criterion::default()
             .sample_size(20)
             .warm_up_time(Duration::from_millis(200))
             .measurement_time(Duration::from_secs(1))
             .configure_from_args();
-        convolutions(&mut criterion);
         passes(&mut criterion);
         criterion.final_summary();
     })

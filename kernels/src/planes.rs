@@ -114,7 +114,8 @@ per_level! {
         match (from.step, to.step) {
             (1, 1) => {}
             // With a step that it knows the compiler shuffles whole vectors.
-            (2, 1) => return apart::<2>(rows, cols, x, from, y, to),
+            (2, 1) => return apart::<2, 1>(rows, cols, x, from, y, to),
+            (1, 2) => return apart::<1, 2>(rows, cols, x, from, y, to),
             _ => {
                 for i in 0..rows {
                     let x = x[i * from.stride..].iter().step_by(from.step);
@@ -148,7 +149,7 @@ fn strip<const N: usize>(rows: usize, x: &[f32], from: Grid, y: &mut [f32], to: 
 }
 
 #[inline(always)]
-fn apart<const STEP: usize>(
+fn apart<const FROM: usize, const TO: usize>(
     rows: usize,
     cols: usize,
     x: &[f32],
@@ -157,10 +158,10 @@ fn apart<const STEP: usize>(
     to: Grid,
 ) {
     for i in 0..rows {
-        let x = &x[i * from.stride..][..(cols - 1) * STEP + 1];
-        let y = &mut y[i * to.stride..][..cols];
+        let x = &x[i * from.stride..][..(cols - 1) * FROM + 1];
+        let y = &mut y[i * to.stride..][..(cols - 1) * TO + 1];
         for j in 0..cols {
-            y[j] = x[j * STEP];
+            y[j * TO] = x[j * FROM];
         }
     }
 }

@@ -93,20 +93,6 @@ pub fn with_level<R>(level: Level, work: impl FnOnce() -> R) -> R {
     work()
 }
 
-/// Tells the machine that `place` will be read soon, where there is a way to. It is fetched as near as
-/// the second cache, where lines far apart do not drive each other out.
-#[inline(always)]
-pub(crate) fn prefetch(place: &f32) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: SSE is part of x86-64, and a prefetch reads nothing.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(place).cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = place;
-}
-
 /// Defines a function compiled for every [`Level`], which it takes as its first argument.
 ///
 /// Generics stand in square brackets. The body, and whatever is inlined into it, may use any
@@ -155,6 +141,19 @@ macro_rules! per_level {
     )*};
 }
 pub(crate) use per_level;
+
+/// Asks for the cache lines of `data`, which the processor could not guess, without waiting.
+#[inline(always)]
+pub(crate) fn fetch(data: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in data.chunks(16) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: any address may be asked for, and x86-64 has the instruction.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = data;
+}
 
 /// Whether every machine of the target has an instruction for [`mul_add`].
 pub(crate) const PORTABLE_FUSED: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));

@@ -33,8 +33,22 @@ per_level! {
             }
             return;
         }
-        // Where eight do not divide the size, the last square overlaps the one before.
-        let starts = |size: usize| (0..size.div_ceil(8)).map(move |at| (at * 8).min(size - 8));
+        // Where eight do not divide the size, the last square overlaps the one before, unless it
+        // would do so for a single row or column.
+        let starts = |size: usize| {
+            let squares = if size % 8 == 1 { size / 8 } else { size.div_ceil(8) };
+            (0..squares).map(move |at| (at * 8).min(size - 8))
+        };
+        if cols % 8 == 1 {
+            for i in 0..rows {
+                y[(cols - 1) * y_stride + i] = x[i * x_stride + cols - 1];
+            }
+        }
+        if rows % 8 == 1 {
+            for j in 0..cols {
+                y[j * y_stride + rows - 1] = x[(rows - 1) * x_stride + j];
+            }
+        }
         let mut square = |i: usize, j: usize| {
             square::<FUSED>(&x[i * x_stride + j..], x_stride, &mut y[j * y_stride + i..], y_stride);
         };
@@ -111,7 +125,9 @@ mod tests {
 
     #[test]
     fn strided_transposes() {
-        for (rows, cols) in [(1, 1), (3, 8), (8, 8), (8, 5), (17, 9), (16, 40), (23, 24)] {
+        for (rows, cols) in
+            [(1, 1), (9, 8), (16, 9), (25, 17), (3, 8), (8, 8), (8, 5), (17, 9), (16, 40), (23, 24)]
+        {
             let (x_stride, y_stride) = (cols + 3, rows + 1);
             let x: Vec<f32> = (0..rows * x_stride).map(|i| i as f32).collect();
             for &level in crate::simd::available() {

@@ -2,6 +2,7 @@
 //! set of this machine, whatever its outputs held before, and with the same bits at one thread and
 //! at two.
 
+use dirnet_kernels::conv::im2col;
 use dirnet_kernels::{Conv, ConvGeom, PoolGeom, conv, gemm, naive, norm, par, pool, simd, softmax};
 
 /// Numbers in [-1, 1) from a fixed sequence (splitmix64).
@@ -91,6 +92,23 @@ fn convolutions() -> Vec<ConvGeom> {
         ([2, 64, 40, 37], [64, 3, 3], how(1, 1, 1, 64)),
         ([1, 260, 4, 4], [20, 3, 3], how(1, 1, 1, 1)),
         ([1, 20, 4, 4], [260, 3, 3], how(1, 1, 1, 1)),
+        ([3, 20, 9, 8], [40, 3, 3], how(1, 1, 1, 4)),
+        ([2, 12, 7, 7], [70, 3, 3], how(1, 1, 1, 2)),
+        ([1, 12, 12, 7], [4, 3, 3], how(2, 1, 1, 2)),
+        ([5, 10, 12, 12], [10, 1, 1], how(1, 0, 1, 2)),
+        ([5, 10, 9, 9], [20, 1, 1], how(2, 0, 1, 5)),
+        ([3, 5, 4, 5], [20, 1, 1], how(1, 0, 1, 1)),
+        ([3, 20, 4, 5], [5, 1, 1], how(1, 0, 1, 1)),
+        ([2, 7, 9, 11], [13, 1, 1], how(2, 0, 1, 1)),
+        ([2, 300, 15, 16], [7, 1, 1], how(1, 0, 1, 1)),
+        ([2, 7, 15, 16], [300, 1, 1], how(1, 0, 1, 1)),
+        ([1, 4, 40, 53], [6, 1, 1], how(1, 0, 1, 1)),
+        ([1, 4, 80, 53], [6, 1, 1], how(2, 0, 1, 1)),
+        ([1, 4, 80, 53], [6, 1, 1], how(3, 0, 2, 1)),
+        ([19, 5, 8, 8], [7, 3, 3], how(1, 1, 1, 1)),
+        ([23, 5, 7, 7], [7, 3, 3], how(1, 1, 1, 1)),
+        ([1, 3, 70, 15], [2, 3, 3], how(1, 1, 1, 1)),
+        ([2, 3, 9, 31], [11, 5, 5], how(1, 2, 1, 1)),
     ];
     // The shapes of the networks: each channel count against each image, with batches around it.
     for channels in [1, 3, 5, 16, 17, 32, 33] {
@@ -132,6 +150,21 @@ fn convolution() {
             |[dw]| conv::conv2d_dw(g, &x, &dy, dw),
             |[dw]| naive::conv2d_dw(g, &x, &dy, dw),
         );
+        hold(
+            &format!("by patches {g:?}"),
+            1e-5,
+            [g.y_len(), g.x_len(), g.w_len()],
+            |[y, dx, dw]| {
+                im2col::forward(g, &x, &w, y);
+                im2col::dx(g, &w, &dy, dx);
+                im2col::dw(g, &x, &dy, dw);
+            },
+            |[y, dx, dw]| {
+                naive::conv2d(g, &x, &w, y);
+                naive::conv2d_dx(g, &w, &dy, dx);
+                naive::conv2d_dw(g, &x, &dy, dw);
+            },
+        );
     }
 }
 
@@ -153,8 +186,24 @@ fn convolution_of_one_image_or_of_many() {
 
 #[test]
 fn matrix_product() {
-    let sizes =
-        [(1, 1, 1), (1, 7, 5), (5, 1, 3), (3, 9, 1), (17, 8, 16), (70, 33, 9), (130, 65, 129)];
+    let sizes = [
+        (1, 1, 1),
+        (1, 7, 5),
+        (5, 1, 3),
+        (3, 9, 1),
+        (17, 8, 16),
+        (70, 33, 9),
+        (130, 65, 129),
+        (1, 70, 1030),
+        (1030, 70, 1),
+        (67, 1, 530),
+        (1, 1, 600),
+        (600, 1, 1),
+        (0, 3, 2),
+        (2, 3, 0),
+        (1, 0, 3),
+        (3, 0, 2),
+    ];
     for (m, k, n) in sizes {
         let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
         for (ta, tb) in [(false, false), (true, false), (false, true), (true, true)] {

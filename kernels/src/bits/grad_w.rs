@@ -204,7 +204,8 @@ impl Plan<'_> {
             for pixel in (end..end + self.pass).step_by(64 / size_of::<f32>()) {
                 let first = (pixel / area * self.g.o + o) * area + pixel % area;
                 let ahead = dy.get(first..).unwrap_or_default().iter();
-                ahead.step_by(area).take(rows).for_each(simd::prefetch);
+                let first_of_line = |x| simd::fetch(std::slice::from_ref(x));
+                ahead.step_by(area).take(rows).for_each(first_of_line);
             }
             products(self.level, &lanes[..whole], words, tables, sums);
             let outside = |end| self.outside.partition_point(|o| o.0 < end);

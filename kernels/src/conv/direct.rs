@@ -1,14 +1,19 @@
-//! Convolution without a matrix of patches: each pass is a [`gather_product`] over slabs.
+//! Convolution without a matrix of patches: each pass is a product over slabs.
 //!
-//! Output channels (of `dx`: input channels) go by blocks of 16 lanes, the last one of 8 or 16.
-//! The order of an output's sum depends on the filter's size alone; so neither chunks, nor images,
-//! nor threads can change it. The filter's gradient sums chunk by chunk, images in order.
+//! Where neighbouring outputs see neighbouring pixels, eight of them are the lanes of
+//! [`line_product`], channels by blocks of six. Elsewhere, and for the filter's gradient, the lanes
+//! are channels of the output (of `dx`: the input), 16 or at last 8, in [`gather_product`].
+//! The order of an output's sum depends on the geometry of the layer alone; so neither chunks, nor
+//! images, nor threads can change it. The filter's gradient sums chunk by chunk, images in order.
 
-use super::gather::{Row, Steps, Write, gather_product};
+use super::ahead::Ahead;
+use super::gather::{ROWS, Row, Steps, Write, gather_product};
+use super::lines::{CHANNELS, line_product};
 use super::plan::Plan;
 use crate::geom::ConvGeom;
-use crate::par::{chunks, scratch, threads};
-use crate::simd::{Level, level};
+use crate::par::{GRAIN, chunks, scratch, threads};
+use crate::planes::{Grid, copy};
+use crate::simd::{Level, fetch, level};
 use crate::transpose::transpose;
 use std::ops::Range;
 
@@ -17,25 +22,70 @@ const WIDTH: usize = 16;
 /// Lanes of a last block that needs no more.
 const HALF: usize = WIDTH / 2;
 
-/// Whether these kernels know the geometry; `lanes` are the output channels of the pass.
-pub(super) fn suits(g: &ConvGeom, lanes: usize) -> bool {
-    g.how.groups == 1 && lanes > 2
+/// Pixels of a tile, about.
+const TILE: usize = 16;
+/// Rows of filters that are fetched before they are needed.
+const AHEAD: usize = 8;
+
+/// Whether `dx` is quicker so. The channels of an image, often one or three, may fill few lanes; the
+/// matrix of patches has a row for each of their taps.
+pub(super) fn suits_dx(g: &ConvGeom) -> bool {
+    let by_runs = g.how.stride == 1 && g.w >= HALF && g.group_c() > 1;
+    by_runs || g.group_c() > 3 || g.group_o() < HALF
+}
+
+/// The geometry of one group of one image, if there are several.
+fn group(g: &ConvGeom) -> ConvGeom {
+    let one = ConvGeom { n: 1, c: g.group_c(), o: g.group_o(), how: g.how.groups(1), ..*g };
+    if g.how.groups == 1 { *g } else { one }
 }
 
 pub(super) fn forward(g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32]) {
-    let (level, k) = (level(), g.taps());
-    run(&Plan::forward(g, g.c), x, y, &|block, v| {
-        block.interleave(level, &w[block.first * k..], k, v);
+    let (level, k, one) = (level(), g.taps(), group(g));
+    let plan = Plan::forward(&one).in_panels().of(g);
+    run(&plan, x, y, &|group, block, v| {
+        block.interleave(level, &w[(group * one.o + block.first) * k..], k, v);
     });
 }
 
 pub(super) fn dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
-    let (level, taps, plan) = (level(), g.kh * g.kw, Plan::dx(g));
-    run(&plan, dy, dx, &|block, v| {
+    if g.kh * g.kw == 1 && g.how.pad == 0 && g.how.stride > 1 {
+        return dx_of_few(g, w, dy, dx);
+    }
+    let (level, taps, filters) = (level(), g.kh * g.kw, w);
+    let (all, g) = (g, &group(g));
+    let plan = Plan::dx(g).in_panels().of(all);
+    run(&plan, dy, dx, &|group, block, v| {
+        let w = &filters[group * g.w_len()..][..g.w_len()];
         let width = block.width;
+        if taps == 1 {
+            // Such filters are rows of lanes already.
+            let lanes = width.min(g.c - block.first);
+            for (v, w) in v.chunks_exact_mut(width).zip(w[block.first..].chunks(g.c)) {
+                let ((v, v_rest), (w, w_rest)) =
+                    (v[..lanes].as_chunks_mut::<8>(), w[..lanes].as_chunks::<8>());
+                v.iter_mut().zip(w).for_each(|(v, w)| *v = *w);
+                v_rest.iter_mut().zip(w_rest).for_each(|(v, w)| *v = *w);
+            }
+            return;
+        }
+        let filters = |o: usize| &w[(o * g.c + block.first) * taps..];
+        // The filters of an output lie far from those of the next.
+        let fetch_from = |o: usize| {
+            if o < g.o {
+                fetch(&filters(o)[..block.used * taps])
+            }
+        };
+        (0..AHEAD).for_each(fetch_from);
         let mut filter = vec![0f32; taps * width];
         for o in 0..g.o {
-            block.interleave(level, &w[(o * g.c + block.first) * taps..], taps, &mut filter);
+            fetch_from(o + AHEAD);
+            if let [_] = plan.phases[..] {
+                let v = &mut v[o * taps * width..][..taps * width];
+                block.interleave(level, filters(o), taps, v);
+                continue;
+            }
+            block.interleave(level, filters(o), taps, &mut filter);
             let mut v = &mut v[..];
             for phase in &plan.phases {
                 let (now, later) = v.split_at_mut(phase.steps().len() * width);
@@ -49,166 +99,270 @@ pub(super) fn dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
     });
 }
 
-/// `out` from `source`; `pack` writes the filters of a block, `steps` by `block.width` for each
-/// phase in turn.
-fn run(plan: &Plan, source: &[f32], out: &mut [f32], pack: &(dyn Fn(&Block, &mut [f32]) + Sync)) {
+/// `dx` where a single tap sees only every stride-th pixel: as at stride 1 for those, else zero.
+fn dx_of_few(g: &ConvGeom, w: &[f32], dy: &[f32], out: &mut [f32]) {
+    let (level, s) = (level(), g.how.stride);
+    let seen = ConvGeom { h: g.oh, w: g.ow, how: g.how.stride(1), ..*g };
+    scratch(seen.x_len(), |few| {
+        dx(&seen, w, dy, few);
+        let (few, planes) = (&*few, GRAIN.div_ceil(g.h * g.w));
+        chunks(out, planes * g.h * g.w, |at, out| {
+            let few = few[at * planes * g.oh * g.ow..].chunks_exact(g.oh * g.ow);
+            for (plane, few) in out.chunks_exact_mut(g.h * g.w).zip(few) {
+                plane.fill(0.0);
+                let from = Grid { stride: g.ow, step: 1 };
+                copy(level, [g.oh, g.ow], few, from, plane, Grid { stride: s * g.w, step: s });
+            }
+        });
+    });
+}
+
+/// `out` from `source`; `pack` writes the filters of a block of a group, `steps` by `block.width`
+/// for each phase in turn.
+fn run(
+    plan: &Plan,
+    source: &[f32],
+    out: &mut [f32],
+    pack: &(dyn Fn(usize, &Block, &mut [f32]) + Sync),
+) {
     let level = level();
-    let blocks = &Block::all(plan.lanes)[..];
+    let by_runs = plan.by_runs();
+    let size = if by_runs { CHANNELS } else { WIDTH };
+    let blocks = &Block::all(plan.lanes, size)[..];
     let steps: usize = plan.phases.iter().map(|phase| phase.steps().len()).sum();
     let pixels = plan.out_h * plan.out_w;
     // Fewer images than threads: these share the blocks of each.
     let each = if plan.n < threads() { blocks.len().div_ceil(threads()) } else { blocks.len() };
+    let run = Run { level, plan, by_runs };
     if plan.n == 1 && plan.rows == plan.out_h {
         // A block's filters serve only once, so they are best packed when they are needed.
-        return chunks(out, each * WIDTH * pixels, |at, out| {
+        return chunks(out, each * size * pixels, |at, out| {
             let blocks = &blocks[at * each..blocks.len().min((at + 1) * each)];
             scratch(steps * WIDTH, |v| {
-                compute(level, plan, source, blocks, out, |block, product| {
+                run.compute(source, 0, blocks, out, |group, block, product| {
                     let v = &mut v[..steps * block.width];
-                    pack(block, v);
+                    pack(group, block, v);
                     product(v);
                 });
             });
         });
     }
-    let lanes: usize = blocks.iter().map(|block| block.width).sum();
-    scratch(steps * lanes, |v| {
-        chunks(v, steps * WIDTH, |at, v| pack(&blocks[at], v));
-        let packed = |block: &Block, product: &mut dyn FnMut(&[f32])| {
-            product(&v[block.first * steps..][..steps * block.width]);
+    let width = blocks[0].width;
+    scratch(plan.groups * blocks.len() * steps * width, |v| {
+        chunks(v, steps * width, |at, v| {
+            let (group, block) = (at / blocks.len(), &blocks[at % blocks.len()]);
+            pack(group, block, &mut v[..steps * block.width]);
+        });
+        let packed = |group: usize, block: &Block, product: &mut dyn FnMut(&[f32])| {
+            let at = group * blocks.len() + block.first / size;
+            product(&v[at * steps * width..][..steps * block.width]);
         };
         if plan.n >= threads() {
             // Pieces of several chunks, and yet some pieces for each thread.
             let images = plan.n.div_ceil(8 * threads()).next_multiple_of(plan.images);
             return chunks(out, images * plan.lanes * pixels, |at, out| {
                 let source = &source[at * images * plan.source_len()..];
-                compute(level, plan, source, blocks, out, packed);
+                run.compute(source, at * images, blocks, out, packed);
             });
         }
         let sources = source.chunks_exact(plan.source_len());
-        for (out, source) in out.chunks_exact_mut(plan.lanes * pixels).zip(sources) {
-            chunks(out, each * WIDTH * pixels, |at, out| {
+        for (n, (out, source)) in out.chunks_exact_mut(plan.lanes * pixels).zip(sources).enumerate()
+        {
+            chunks(out, each * size * pixels, |at, out| {
                 let blocks = &blocks[at * each..blocks.len().min((at + 1) * each)];
-                compute(level, plan, source, blocks, out, packed);
+                run.compute(source, n, blocks, out, packed);
             });
         }
     });
 }
 
-/// Some blocks of lanes of some images; `vectors` hands the filters of a block to what it is given.
-fn compute(
+/// What all pieces of a pass share.
+struct Run<'a> {
     level: Level,
-    plan: &Plan,
-    source: &[f32],
-    blocks: &[Block],
-    out: &mut [f32],
-    mut vectors: impl FnMut(&Block, &mut dyn FnMut(&[f32])),
-) {
-    let plane = plan.out_h * plan.out_w;
-    let image = blocks.iter().map(|block| block.used).sum::<usize>() * plane;
-    scratch(plan.slab_len(), |slab| {
-        slab.fill(0.0);
-        scratch(plan.chunk_len() * WIDTH, |tile| {
+    plan: &'a Plan,
+    /// Whether the lanes are pixels; else they are channels.
+    by_runs: bool,
+}
+
+impl Run<'_> {
+    /// Some blocks of channels of the images from `first` on; `vectors` hands the filters of a block
+    /// of a group to what it is given.
+    fn compute(
+        &self,
+        source: &[f32],
+        first: usize,
+        blocks: &[Block],
+        out: &mut [f32],
+        mut vectors: impl FnMut(usize, &Block, &mut dyn FnMut(&[f32])),
+    ) {
+        let Run { level, plan, .. } = *self;
+        let plane = plan.out_h * plan.out_w;
+        let image = blocks.iter().map(|block| block.used).sum::<usize>() * plane;
+        let (mut runs, mut shape) = (Vec::new(), (0, 0));
+        scratch(plan.slab_len(), |slab| {
+            slab.fill(0.0);
             for (at, out) in out.chunks_mut(plan.images * image).enumerate() {
                 let source = &source[at * plan.images * plan.source_len()..];
                 let images = out.len() / image;
+                let group = (first + at * plan.images) % plan.groups;
+                let now = if plan.rows == plan.out_h { images * plan.source_len() } else { 0 };
+                let tiles = blocks.len() * plan.chunk_len() / TILE + 1;
+                let mut ahead = Ahead::new([source, &[]], [now, 0], tiles);
                 for r in (0..plan.out_h).step_by(plan.rows) {
                     let pixels = plan.rows.min(plan.out_h - r) * plan.out_w;
                     plan.fill(level, source, images, r, slab);
+                    if self.by_runs && shape != (images, pixels) {
+                        (runs, shape) = (plan.runs(images, pixels), (images, pixels));
+                    }
                     for block in blocks {
-                        vectors(block, &mut |mut v| {
-                            for phase in &plan.phases {
-                                let rows = phase.pixels(images * pixels);
-                                let mut write = Write::Over;
-                                for (at, steps) in phase.parts() {
-                                    let (now, later) = v.split_at(steps.len() * block.width);
-                                    let slab = &slab[at..];
-                                    block.product(level, slab, rows, steps, now, write, tile);
-                                    (v, write) = (later, Write::Add);
-                                }
+                        let at = (block.first - blocks[0].first) * plane + r * plan.out_w;
+                        vectors(group, block, &mut |v| {
+                            let (out, ahead) = (&mut out[at..], &mut ahead);
+                            if self.by_runs {
+                                let (steps, many) = (plan.phases[0].steps(), block.used);
+                                line_product(level, slab, &runs, steps, v, many, out, plane, ahead);
+                            } else {
+                                self.by_channels(block, slab, v, images, pixels, out, image, ahead);
                             }
                         });
-                        let tiles = tile.chunks_exact(pixels * block.width);
-                        for (tile, out) in tiles.zip(out.chunks_exact_mut(image)) {
-                            let at = (block.first - blocks[0].first) * plane + r * plan.out_w;
-                            block.deinterleave(level, tile, plane, &mut out[at..]);
-                        }
                     }
                 }
             }
         });
-    });
+    }
+
+    /// One block of a chunk of `images` by `pixels`, from one image to the next `image` elements.
+    fn by_channels(
+        &self,
+        block: &Block,
+        slab: &[f32],
+        mut v: &[f32],
+        images: usize,
+        pixels: usize,
+        out: &mut [f32],
+        image: usize,
+        ahead: &mut Ahead<'_>,
+    ) {
+        let Run { level, plan, .. } = *self;
+        scratch(images * pixels * block.width, |tile| {
+            for phase in &plan.phases {
+                let rows = phase.pixels(images * pixels);
+                let mut write = Write::Over;
+                for (at, steps) in phase.parts() {
+                    let (now, later) = v.split_at(steps.len() * block.width);
+                    block.product(level, &slab[at..], rows, steps, now, write, tile, ahead);
+                    (v, write) = (later, Write::Add);
+                }
+            }
+            let tiles = tile.chunks_exact(pixels * block.width);
+            for (tile, out) in tiles.zip(out.chunks_mut(image)) {
+                block.deinterleave(level, tile, plan.out_h * plan.out_w, out);
+            }
+        });
+    }
 }
 
 pub(super) fn dw(g: &ConvGeom, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     let (level, k) = (level(), g.taps());
-    let blocks = Block::all(g.o);
+    let blocks = Block::all(g.group_o(), WIDTH);
     let each = blocks.len().div_ceil(threads());
     // Where there are fewer blocks than threads, the threads share the taps of each.
-    let share = threads().div_ceil(blocks.len());
-    chunks(dw, each * WIDTH * k, |piece, dw| {
-        let blocks = &blocks[piece * each..blocks.len().min((piece + 1) * each)];
-        let lanes: usize = blocks.iter().map(|block| block.width).sum();
-        scratch(k * lanes, |sums| {
-            let rows = k.div_ceil(share);
-            chunks(sums, rows * lanes, |part, sums| {
-                let rows = part * rows..k.min((part + 1) * rows);
-                filter_sums(level, g, blocks, rows, x, dy, sums);
-            });
-            let mut sums = &*sums;
-            for block in blocks {
-                let (now, later) = sums.split_at(k * block.width);
-                block.deinterleave(level, now, k, &mut dw[(block.first - blocks[0].first) * k..]);
-                sums = later;
+    let rows = k.div_ceil(threads().div_ceil(blocks.len() * g.how.groups));
+    let of_group = |group: usize, dw: &mut [f32]| {
+        chunks(dw, each * WIDTH * k, |piece, dw| {
+            let blocks = &blocks[piece * each..blocks.len().min((piece + 1) * each)];
+            let mut finish = |block: &Block, sums: &[f32]| {
+                block.deinterleave(level, sums, k, &mut dw[(block.first - blocks[0].first) * k..]);
+            };
+            if rows == k {
+                return filter_sums(level, g, group, blocks, 0..k, x, dy, finish);
             }
+            let [block] = blocks else {
+                unreachable!("a piece is a block where threads share them")
+            };
+            scratch(k * block.width, |sums| {
+                chunks(sums, rows * block.width, |part, sums| {
+                    let rows = part * rows..k.min((part + 1) * rows);
+                    let copy = |_: &Block, some: &[f32]| sums.copy_from_slice(some);
+                    filter_sums(level, g, group, blocks, rows, x, dy, copy);
+                });
+                finish(block, sums);
+            });
         });
-    });
+    };
+    chunks(dw, g.group_o() * k, of_group);
 }
 
-/// `sums[block][row, lane] = Σ_{n,i,j} (what the row's tap sees of x at n, i, j) · dy[n, lane, i, j]`,
-/// for `rows` among the taps `(c,u,v)`.
+/// `sums[row, lane] = Σ_{n,i,j} (what the row's tap sees of x at n, i, j) · dy[n, lane, i, j]`,
+/// for `rows` among the taps `(c,u,v)` and each block in turn of a group.
 fn filter_sums(
     level: Level,
     g: &ConvGeom,
+    group: usize,
     blocks: &[Block],
     rows: Range<usize>,
     x: &[f32],
     dy: &[f32],
-    sums: &mut [f32],
+    mut finish: impl FnMut(&Block, &[f32]),
 ) {
     let taps = g.kh * g.kw;
     let channels = rows.start / taps..(rows.end - 1) / taps + 1;
-    let plan = &Plan::forward(g, channels.len());
+    let plan = &Plan::dw(g, channels.len());
     let [phase] = &plan.phases[..] else { unreachable!("forward sees all taps everywhere") };
     let table: Vec<u32> = phase.pixels(plan.chunk_len()).iter().map(|pixel| pixel.base).collect();
     let skipped = channels.start * taps;
     let tap_rows = phase.tap_rows(rows.start - skipped..rows.end - skipped, plan.plane);
-    let plane = g.oh * g.ow;
-    let mut write = Write::Over;
+    let (image, plane) = (g.c * g.h * g.w, g.oh * g.ow);
+    // Sums of one block stay in the second cache, but the slab is worth filling for many.
+    let one_chunk = plan.images >= g.n && plan.rows == g.oh;
+    let together = if one_chunk { 1 } else { blocks.len() };
+    let mut filled = None;
     scratch(channels.len() * plan.plane, |slab| {
         slab.fill(0.0);
-        scratch(table.len() * WIDTH, |v| {
-            for n in (0..g.n).step_by(plan.images) {
-                let images = plan.images.min(g.n - n);
-                for r in (0..g.oh).step_by(plan.rows) {
-                    let pixels = plan.rows.min(g.oh - r) * g.ow;
-                    let source = &x[(n * g.c + channels.start) * g.h * g.w..];
-                    plan.fill(level, source, images, r, slab);
-                    let steps = Steps { table: &table[..images * pixels], repeats: 1, advance: 0 };
-                    let mut sums = &mut *sums;
-                    for block in blocks {
-                        let v = &mut v[..images * pixels * block.width];
-                        for (image, v) in v.chunks_exact_mut(pixels * block.width).enumerate() {
-                            let dy = &dy[((n + image) * g.o + block.first) * plane + r * g.ow..];
-                            block.interleave(level, dy, plane, v);
+        scratch(rows.len() * WIDTH * together, |sums| {
+            scratch(table.len() * WIDTH, |v| {
+                for blocks in blocks.chunks(together) {
+                    let sums_of = rows.len() * blocks[0].width;
+                    let mut write = Write::Over;
+                    for n in (0..g.n).step_by(plan.images) {
+                        let images = plan.images.min(g.n - n);
+                        let (x, dy) = (&x[n * image..], &dy[n * g.o * plane..]);
+                        for r in (0..g.oh).step_by(plan.rows) {
+                            let pixels = plan.rows.min(g.oh - r) * g.ow;
+                            if filled != Some((n, r)) {
+                                let first = group * g.group_c() + channels.start;
+                                let x = &x[first * g.h * g.w..];
+                                plan.fill(level, x, images, r, slab);
+                                filled = Some((n, r));
+                            }
+                            let whole = plan.rows == g.oh && g.how.groups == 1;
+                            let whole = if whole { images } else { 0 };
+                            let now = [whole * image, whole * g.o * plane];
+                            let tiles = blocks.len() * rows.len() / ROWS + 1;
+                            let mut ahead = Ahead::new([x, dy], now, tiles);
+                            let steps =
+                                Steps { table: &table[..images * pixels], repeats: 1, advance: 0 };
+                            for (block, sums) in blocks.iter().zip(sums.chunks_mut(sums_of)) {
+                                let v = &mut v[..images * pixels * block.width];
+                                let parts = v.chunks_exact_mut(pixels * block.width);
+                                for (image, v) in parts.enumerate() {
+                                    let first = image * g.o + group * g.group_o() + block.first;
+                                    let at = first * plane + r * g.ow;
+                                    block.interleave(level, &dy[at..], plane, v);
+                                }
+                                let sums = &mut sums[..rows.len() * block.width];
+                                block.product(
+                                    level, slab, &tap_rows, steps, v, write, sums, &mut ahead,
+                                );
+                            }
+                            write = Write::Add;
                         }
-                        let (now, later) = sums.split_at_mut(rows.len() * block.width);
-                        block.product(level, slab, &tap_rows, steps, v, write, now);
-                        sums = later;
                     }
-                    write = Write::Add;
+                    for (block, sums) in blocks.iter().zip(sums.chunks(sums_of)) {
+                        finish(block, &sums[..rows.len() * block.width]);
+                    }
                 }
-            }
+            });
         });
     });
 }
@@ -224,20 +378,24 @@ struct Block {
 }
 
 impl Block {
-    fn all(channels: usize) -> Vec<Block> {
+    /// All `channels`, by `size`.
+    fn all(channels: usize, size: usize) -> Vec<Block> {
         let block = |first| {
-            let used = WIDTH.min(channels - first);
+            let used = size.min(channels - first);
             Block { first, used, width: if used <= HALF { HALF } else { WIDTH } }
         };
-        (0..channels).step_by(WIDTH).map(block).collect()
+        (0..channels).step_by(size).map(block).collect()
     }
 
     /// Some elements of the planes, `stride` apart, of this block's channels to vectors of lanes.
+    /// Lanes beyond the block hold whatever follows in `planes`, for whole vectors are quicker.
     fn interleave(&self, level: Level, planes: &[f32], stride: usize, v: &mut [f32]) {
-        if self.used < self.width {
+        let elements = v.len() / self.width;
+        let there = (planes.len() - elements) / stride + 1;
+        if there < self.width {
             v.fill(0.0);
         }
-        transpose(level, [self.used, v.len() / self.width], planes, stride, v, self.width);
+        transpose(level, [self.width.min(there), elements], planes, stride, v, self.width);
     }
 
     /// The way back.
@@ -255,13 +413,14 @@ impl Block {
         v: &[f32],
         write: Write,
         out: &mut [f32],
+        ahead: &mut Ahead<'_>,
     ) {
         if self.width == WIDTH {
             let (v, out) = (v.as_chunks().0, out.as_chunks_mut().0);
-            gather_product::<WIDTH>(level, x, rows, steps, v, write, out);
+            gather_product::<WIDTH>(level, x, rows, steps, v, write, out, ahead);
         } else {
             let (v, out) = (v.as_chunks().0, out.as_chunks_mut().0);
-            gather_product::<HALF>(level, x, rows, steps, v, write, out);
+            gather_product::<HALF>(level, x, rows, steps, v, write, out, ahead);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The inner loop of direct convolution, the same for all three passes: gathered numbers times
-//! packed vectors.
+//! The inner loop of direct convolution with channels as the lanes: gathered numbers times packed
+//! vectors.
 //!
 //! ```text
 //! out[slot(r), l] = Σ_s x[base(r) + offset(s)] · v[s, l]
@@ -15,7 +15,9 @@
 //! sums, two vectors and one gathered number are 15 of the 16 registers of AVX2. The order of an
 //! output's sum is that of the steps, whatever the tile it falls into.
 
-use crate::simd::{self, per_level};
+use super::ahead::Ahead;
+use super::eight::Eight;
+use crate::simd::per_level;
 
 /// Rows computed together.
 pub(super) const ROWS: usize = 6;
@@ -43,7 +45,7 @@ impl Steps<'_> {
     }
 
     /// The largest offset.
-    fn reach(self) -> usize {
+    pub(super) fn reach(self) -> usize {
         let last = self.repeats.saturating_sub(1) * self.advance;
         last + self.table.iter().max().map_or(0, |&offset| offset as usize)
     }
@@ -76,6 +78,7 @@ per_level! {
         v: &[[f32; L]],
         write: Write,
         out: &mut [[f32; L]],
+        ahead: &mut Ahead<'_>,
     ) {
         let slots = rows.iter().map(|row| row.slot).max().map_or(0, |slot| slot as usize + 1);
         let bases = rows.iter().map(|row| row.base).max().map_or(0, |base| base as usize + 1);
@@ -95,6 +98,7 @@ per_level! {
                 _ => ROWS,
             };
             let (now, later) = rows.split_at(many);
+            ahead.fetch();
             #[cfg(target_arch = "x86_64")]
             if FUSED {
                 // SAFETY: the asserts above hold for all rows and steps; and on x86-64 `FUSED` says
@@ -185,92 +189,6 @@ unsafe fn tile<E: Eight, const P: usize, const V: usize>(
                 let sum = sums[p][i];
                 if write == Write::Add { E::load(out).add(sum) } else { sum }.store(out);
             }
-        }
-    }
-}
-
-/// Eight floats that stay in registers; spelled out, since the compiler left to itself may take
-/// the floats of an array one by one.
-///
-/// # Safety
-/// Every method asks for a machine that knows the instructions; pointers, for eight floats there,
-/// or for one where it says so.
-trait Eight: Copy {
-    unsafe fn zero() -> Self;
-    /// Eight times the one float there.
-    unsafe fn splat(one: *const f32) -> Self;
-    unsafe fn load(from: *const f32) -> Self;
-    unsafe fn store(self, to: *mut f32);
-    unsafe fn add(self, other: Self) -> Self;
-    /// `self·a + b`
-    unsafe fn mul_add(self, a: Self, b: Self) -> Self;
-}
-
-impl Eight for [f32; 8] {
-    #[inline(always)]
-    unsafe fn zero() -> Self {
-        [0.0; 8]
-    }
-    #[inline(always)]
-    unsafe fn splat(one: *const f32) -> Self {
-        // SAFETY: as the trait asks.
-        [unsafe { *one }; 8]
-    }
-    #[inline(always)]
-    unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: as the trait asks.
-        unsafe { *from.cast() }
-    }
-    #[inline(always)]
-    unsafe fn store(self, to: *mut f32) {
-        // SAFETY: as the trait asks.
-        unsafe { *to.cast() = self }
-    }
-    #[inline(always)]
-    unsafe fn add(self, other: Self) -> Self {
-        std::array::from_fn(|l| self[l] + other[l])
-    }
-    #[inline(always)]
-    unsafe fn mul_add(self, a: Self, b: Self) -> Self {
-        std::array::from_fn(|l| simd::mul_add::<{ simd::PORTABLE_FUSED }>(self[l], a[l], b[l]))
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod avx {
-    use super::Eight;
-    use std::arch::x86_64::*;
-
-    impl Eight for __m256 {
-        #[inline(always)]
-        unsafe fn zero() -> Self {
-            // SAFETY: as the trait asks, here and below.
-            unsafe { _mm256_setzero_ps() }
-        }
-        #[inline(always)]
-        unsafe fn splat(one: *const f32) -> Self {
-            // SAFETY: as above.
-            unsafe { _mm256_broadcast_ss(&*one) }
-        }
-        #[inline(always)]
-        unsafe fn load(from: *const f32) -> Self {
-            // SAFETY: as above.
-            unsafe { _mm256_loadu_ps(from) }
-        }
-        #[inline(always)]
-        unsafe fn store(self, to: *mut f32) {
-            // SAFETY: as above.
-            unsafe { _mm256_storeu_ps(to, self) }
-        }
-        #[inline(always)]
-        unsafe fn add(self, other: Self) -> Self {
-            // SAFETY: as above.
-            unsafe { _mm256_add_ps(self, other) }
-        }
-        #[inline(always)]
-        unsafe fn mul_add(self, a: Self, b: Self) -> Self {
-            // SAFETY: as above.
-            unsafe { _mm256_fmadd_ps(self, a, b) }
         }
     }
 }

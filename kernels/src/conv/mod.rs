@@ -1,13 +1,17 @@
 //! 2-D convolution of images with filters, and its two gradients.
 //!
-//! [`ConvGeom`] states the formula. Three ways lead to it: `direct` for one group, `depthwise` where
-//! each channel is a group of its own, and `im2col` for everything else.
+//! [`ConvGeom`] states the formula. Two ways lead to it: `depthwise` where each channel is a group of
+//! its own, and `direct` otherwise. A third, `im2col`, serves the gradient of images of few channels;
+//! besides, the benches hold the others against it.
 
+mod ahead;
 pub(crate) mod depthwise;
 mod direct;
+mod eight;
 mod gather;
 #[doc(hidden)]
 pub mod im2col;
+mod lines;
 mod plan;
 
 use crate::geom::ConvGeom;
@@ -19,13 +23,7 @@ use crate::geom::ConvGeom;
 #[track_caller]
 pub fn conv2d(g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32]) {
     check("conv2d", g, x, w, y);
-    if depthwise::suits(g) {
-        depthwise::forward(g, x, w, y)
-    } else if direct::suits(g, g.o) {
-        direct::forward(g, x, w, y)
-    } else {
-        im2col::forward(g, x, w, y)
-    }
+    if depthwise::suits(g) { depthwise::forward(g, x, w, y) } else { direct::forward(g, x, w, y) }
 }
 
 /// The gradient of [`conv2d`] for its images: each filter spreads `dy` back over its pixels.
@@ -39,7 +37,7 @@ pub fn conv2d_dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
     check("conv2d_dx", g, dx, w, dy);
     if depthwise::suits(g) {
         depthwise::dx(g, w, dy, dx)
-    } else if direct::suits(g, g.c) {
+    } else if direct::suits_dx(g) {
         direct::dx(g, w, dy, dx)
     } else {
         im2col::dx(g, w, dy, dx)
@@ -54,13 +52,7 @@ pub fn conv2d_dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
 #[track_caller]
 pub fn conv2d_dw(g: &ConvGeom, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     check("conv2d_dw", g, x, dw, dy);
-    if depthwise::suits(g) {
-        depthwise::dw(g, x, dy, dw)
-    } else if direct::suits(g, g.o) {
-        direct::dw(g, x, dy, dw)
-    } else {
-        im2col::dw(g, x, dy, dw)
-    }
+    if depthwise::suits(g) { depthwise::dw(g, x, dy, dw) } else { direct::dw(g, x, dy, dw) }
 }
 
 #[track_caller]

@@ -6,24 +6,35 @@
 //! A slab is channels by images by rows by columns.
 
 use super::gather::{Row, Steps, index};
+use super::lines::RUN;
 use crate::geom::ConvGeom;
+use crate::par::scratch;
 use crate::planes::{Grid, copy};
 use crate::simd::Level;
 use std::ops::Range;
 
-/// Outputs of a chunk, about.
-const PIXELS: usize = 512;
-/// Elements of a slab that several images share, at most.
-const SLAB: usize = 1 << 16;
+/// Outputs of a chunk, at most, unless a row of them is longer.
+const PIXELS: usize = 1024;
+/// Elements of a slab, at most, unless for [`FEW`] outputs.
+const SLAB: usize = 3 << 15;
+/// The same where a sum goes through all channels: more pages than these hold have no room among the
+/// addresses that the processor remembers.
+const SLAB_ACROSS: usize = SLAB / 2;
+/// Outputs that filters are worth reading for.
+const FEW: usize = 128;
 /// Steps, about, after which a long sum rests in memory, lest its vectors fill the second cache.
 const PART: usize = 2048;
+/// Pixels of a panel.
+const PANEL: usize = 2 * RUN;
 /// Floats of a cache line.
 const LINE: usize = 16;
 
 /// A pass that computes planes of pixels from padded planes of another size.
 pub(super) struct Plan {
-    /// Images in the batch.
+    /// Images in the batch; a group of an image counts as one.
     pub n: usize,
+    /// Image `i` belongs to group `i` modulo these.
+    pub groups: usize,
     source: Source,
     /// Outputs are `lanes` planes of `out_h` by `out_w`.
     pub lanes: usize,
@@ -38,6 +49,9 @@ pub(super) struct Plan {
     pitch: usize,
     image: usize,
     pub plane: usize,
+    /// Whether the slab is panels of [`PANEL`] pixels of all channels, since no pixel is seen by two
+    /// taps: the order in which a tile reads them.
+    panels: bool,
     /// Outputs that see the same taps. Together they are all outputs.
     pub phases: Vec<Phase>,
 }
@@ -70,9 +84,19 @@ pub(super) struct Phase {
 }
 
 impl Plan {
-    /// `y` from `channels` of the channels of `x`: output `(i,j)` sees the taps at
-    /// `(i·stride + u·dilation, j·stride + v·dilation)` of a padded plane.
-    pub(super) fn forward(g: &ConvGeom, channels: usize) -> Self {
+    /// `y` from `x`.
+    pub(super) fn forward(g: &ConvGeom) -> Self {
+        Plan::of_x(g, g.c, across(g))
+    }
+
+    /// What `channels` of the channels of `x` show to `dy`.
+    pub(super) fn dw(g: &ConvGeom, channels: usize) -> Self {
+        Plan::of_x(g, channels, SLAB)
+    }
+
+    /// Output `(i,j)` sees the taps at `(i·stride + u·dilation, j·stride + v·dilation)` of a padded
+    /// plane.
+    fn of_x(g: &ConvGeom, channels: usize, slab: usize) -> Self {
         let (d, pad) = (g.how.dilation, g.how.pad);
         // A filter of one tap sees only the pixels at multiples of the stride.
         let one = g.kh * g.kw == 1 && pad == 0;
@@ -80,11 +104,11 @@ impl Plan {
         let source = Source { channels: g.c, h: g.h, w: g.w, keep, top: pad, left: pad };
         let slab_rows = |rows: usize| (rows - 1) * s + (g.kh - 1) * d + 1;
         let pitch = g.w.div_ceil(keep) + 2 * pad;
-        let mut plan = Plan::cut(g.n, source, [g.o, g.oh, g.ow], 1, pitch, slab_rows);
+        let mut plan = Plan::cut(g.n, source, [g.o, g.oh, g.ow], 1, pitch, slab_rows, slab);
         plan.down = (s, 1, 0);
         let taps = (0..g.kh * g.kw).collect::<Vec<_>>();
         let offsets = taps.iter().map(|t| t / g.kw * d * pitch + t % g.kw * d).collect();
-        let pixels = plan.pixels(|i, j| Some(i * s * pitch + j * s));
+        let pixels = plan.pixels(|i| Some(i * s * pitch), |j| Some(j * s));
         plan.phases = vec![Phase::new(taps, offsets, channels, plan.plane, pixels)];
         plan
     }
@@ -106,7 +130,7 @@ impl Plan {
         let source = Source { channels: g.o, h: g.oh, w: g.ow, keep: 1, top, left };
         let slab_rows = |rows: usize| m(rows - 1) - m(0) + back_y + 1;
         let pitch = left + g.ow.max(m(g.w - 1) + 1);
-        let mut plan = Plan::cut(g.n, source, [g.c, g.h, g.w], s, pitch, slab_rows);
+        let mut plan = Plan::cut(g.n, source, [g.c, g.h, g.w], s, pitch, slab_rows, across(g));
         plan.down = (1, s, first(back_y));
         let phase = |(a, b): (usize, usize)| {
             let sees = |t: &usize| t / g.kw * d % s == a && t % g.kw * d % s == b;
@@ -116,10 +140,10 @@ impl Plan {
                 (back_y - u * d / s) * pitch + back_x - v * d / s
             };
             let offsets = taps.iter().map(place).collect();
-            let pixels = plan.pixels(|p, q| {
-                let here = (p + pad) % s == a && (q + pad) % s == b;
-                here.then(|| (m(p) - m(0)) * pitch + m(q) - m(0) + first(back_x))
-            });
+            let pixels = plan.pixels(
+                |p| ((p + pad) % s == a).then(|| (m(p) - m(0)) * pitch),
+                |q| ((q + pad) % s == b).then(|| m(q) - m(0) + first(back_x)),
+            );
             Phase::new(taps, offsets, g.o, plan.plane, pixels)
         };
         plan.phases = (0..s * s).map(|ab| phase((ab / s, ab % s))).collect();
@@ -134,16 +158,24 @@ impl Plan {
         whole: usize,
         pitch: usize,
         slab_rows: impl Fn(usize) -> usize,
+        slab: usize,
     ) -> Self {
-        let chunks = (out_h * out_w).div_ceil(PIXELS).min(out_h.div_ceil(whole));
-        let rows = out_h.div_ceil(chunks).next_multiple_of(whole).min(out_h);
+        let elements = |rows: usize| source.channels * slab_rows(rows) * pitch;
+        let rows_of = |chunks: usize| out_h.div_ceil(chunks).next_multiple_of(whole).min(out_h);
+        let fits = |rows: usize| {
+            let pixels = rows * out_w;
+            pixels <= PIXELS && (elements(rows) <= slab || pixels <= FEW)
+        };
+        let most = out_h.div_ceil(whole);
+        let rows = (1..most).map(rows_of).find(|&rows| fits(rows)).unwrap_or(rows_of(most));
         let image = slab_rows(rows) * pitch;
-        let fit = (PIXELS / (rows * out_w)).min(SLAB / (source.channels * image)).clamp(1, n);
+        let fit = (PIXELS / (rows * out_w)).min(slab / elements(rows)).clamp(1, n);
         let images = if rows == out_h { fit } else { 1 };
         // An odd number of cache lines, so that the planes spread over all sets of the cache.
         let plane = (images * image).div_ceil(LINE) | 1;
         Plan {
             n,
+            groups: 1,
             source,
             lanes,
             out_h,
@@ -154,21 +186,114 @@ impl Plan {
             pitch,
             image,
             plane: plane * LINE,
+            panels: false,
             phases: Vec::new(),
         }
     }
 
-    /// A row for each output of a chunk of which `base` knows the place in an image of the slab.
-    fn pixels(&self, base: impl Fn(usize, usize) -> Option<usize>) -> Vec<Row> {
-        let mut pixels = Vec::new();
-        for slot in 0..self.images * self.rows * self.out_w {
-            let (j, i) = (slot % self.out_w, slot / self.out_w);
-            let (i, image) = (i % self.rows, i / self.rows);
-            if let Some(base) = base(i, j) {
-                pixels.push(Row { base: index(image * self.image + base), slot: index(slot) });
+    /// A row for each output of a chunk whose row and column are known to lie somewhere in an image
+    /// of the slab.
+    fn pixels(
+        &self,
+        row: impl Fn(usize) -> Option<usize>,
+        col: impl Fn(usize) -> Option<usize>,
+    ) -> Vec<Row> {
+        let known = |i: usize, place: Option<usize>| place.map(|place| (i, place));
+        let rows: Vec<_> = (0..self.rows).filter_map(|i| known(i, row(i))).collect();
+        let cols: Vec<_> = (0..self.out_w).filter_map(|j| known(j, col(j))).collect();
+        let mut pixels = Vec::with_capacity(self.images * rows.len() * cols.len());
+        for image in 0..self.images {
+            for (i, row) in &rows {
+                let (base, slot) = (image * self.image + row, (image * self.rows + i) * self.out_w);
+                pixels.extend(
+                    cols.iter()
+                        .map(|(j, col)| Row { base: index(base + col), slot: index(slot + j) }),
+                );
             }
         }
         pixels
+    }
+
+    /// The same for all groups and images of `g`, where it was made for one of them.
+    pub(super) fn of(self, g: &ConvGeom) -> Self {
+        Plan { n: g.n * g.how.groups, groups: g.how.groups, ..self }
+    }
+
+    /// The same with panels as its slab, where filters are a single tap.
+    pub(super) fn in_panels(mut self) -> Self {
+        let flat =
+            self.pitch == self.out_w && self.source.top == 0 && self.shortest_line() >= PANEL;
+        if let [Phase { offsets, .. }] = &self.phases[..]
+            && flat
+            && offsets[..] == [0]
+            && self.by_runs()
+        {
+            (self.panels, self.plane) = (true, PANEL);
+            self.image = self.line().div_ceil(PANEL) * self.panel();
+            self.phases = vec![Phase::new(vec![0], vec![0], self.source.channels, PANEL, vec![])];
+        }
+        self
+    }
+
+    /// Elements between two panels: an odd number of cache lines, as between planes.
+    fn panel(&self) -> usize {
+        (self.source.channels | 1) * PANEL
+    }
+
+    /// Whether runs of neighbouring pixels are quicker than single pixels of many channels side by
+    /// side.
+    pub(super) fn by_runs(&self) -> bool {
+        // What an output costs beside its sum, in steps; the lanes that hold no channel and the
+        // pixels that two runs share come on top.
+        const BY_RUNS: usize = 5;
+        const BY_CHANNELS: usize = 17;
+        let [phase] = &self.phases[..] else { return false };
+        let neighbours =
+            phase.pixels.get(1).is_some_and(|one| one.base == phase.pixels[0].base + 1);
+        let (line, steps) = (self.line(), phase.steps().len());
+        // Filters and pixels of a tile, where there are many of both, crowd the first cache.
+        let crowded = steps > 512 && phase.offsets.len() > 1 && line > PANEL;
+        let steps_by_runs = if crowded { steps + steps / 16 } else { steps };
+        let by_runs = (steps_by_runs + BY_RUNS) * self.lanes * line.next_multiple_of(RUN);
+        let by_channels = (steps + BY_CHANNELS) * self.lanes.next_multiple_of(8) * line;
+        self.panels || neighbours && self.shortest_line() >= RUN && by_runs <= by_channels
+    }
+
+    /// Neighbouring pixels of a full chunk: a row, or all of an image where there is no padding
+    /// between rows.
+    fn line(&self) -> usize {
+        if self.pitch == self.out_w { self.rows * self.out_w } else { self.out_w }
+    }
+
+    /// The same of the last chunk of an image, which may have fewer rows.
+    fn shortest_line(&self) -> usize {
+        let rows = (self.out_h - 1) % self.rows + 1;
+        if self.pitch == self.out_w { rows * self.out_w } else { self.out_w }
+    }
+
+    /// The outputs of a chunk by runs; `slot` counts from the first pixel of the chunk on.
+    pub(super) fn runs(&self, images: usize, pixels: usize) -> Vec<Row> {
+        let line = self.line().min(pixels);
+        let mut runs = Vec::new();
+        for image in 0..images {
+            let slot = |at: usize| index(image * self.lanes * self.out_h * self.out_w + at);
+            if self.panels {
+                for (panel, at) in starts(line, PANEL).enumerate() {
+                    let base = image * self.image + panel * self.panel();
+                    let run = |i: usize| Row { base: index(base + i), slot: slot(at + i) };
+                    // The last panel may show the pixels of its first run again.
+                    let again = panel * PANEL - at;
+                    runs.extend((again < RUN).then(|| run(0)).into_iter().chain([run(RUN)]));
+                }
+                continue;
+            }
+            let pixel = |at: usize| self.phases[0].pixels[image * self.rows * self.out_w + at];
+            for first in (0..pixels).step_by(line) {
+                let places = starts(line, RUN).map(|j| first + j);
+                runs.extend(places.map(|at| Row { base: pixel(at).base, slot: slot(at) }));
+            }
+        }
+        runs
     }
 
     /// Elements between two images of the source.
@@ -178,7 +303,8 @@ impl Plan {
 
     /// Elements of a slab of all channels.
     pub(super) fn slab_len(&self) -> usize {
-        self.source.channels * self.plane
+        let panels = if self.panels { self.images * self.image } else { 0 };
+        panels.max(self.source.channels * self.plane)
     }
 
     /// Outputs of a full chunk.
@@ -197,6 +323,9 @@ impl Plan {
         slab: &mut [f32],
     ) {
         let Source { h, w, keep, top, left, .. } = self.source;
+        if self.panels {
+            return self.fill_panels(level, source, images, r, slab);
+        }
         let (kept_h, kept_w) = (h.div_ceil(keep), w.div_ceil(keep));
         // Rows of the slab that show the source; those above and below are padding.
         let first = r * self.down.0 / self.down.1 + self.down.2;
@@ -219,6 +348,44 @@ impl Plan {
             }
         }
     }
+
+    /// The same where the slab is panels.
+    fn fill_panels(&self, level: Level, source: &[f32], images: usize, r: usize, slab: &mut [f32]) {
+        let Source { h, w, keep, channels, .. } = self.source;
+        let rows = self.rows.min(self.out_h - r);
+        let pixels = rows * self.out_w;
+        scratch(pixels, |kept| {
+            for image in 0..images {
+                let planes = source[image * self.source_len()..].chunks_exact(h * w);
+                for (c, plane) in planes.take(channels).enumerate() {
+                    let plane = &plane[r * keep * w..];
+                    let line = if keep == 1 {
+                        &plane[..pixels]
+                    } else {
+                        let from = Grid { stride: keep * w, step: keep };
+                        let to = Grid { stride: self.out_w, step: 1 };
+                        copy(level, [rows, self.out_w], plane, from, kept, to);
+                        &*kept
+                    };
+                    let slab = &mut slab[image * self.image + c * PANEL..];
+                    for (panel, at) in starts(pixels, PANEL).enumerate() {
+                        slab[panel * self.panel()..][..PANEL].copy_from_slice(&line[at..][..PANEL]);
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Elements of a slab, at most, where sums go through all channels; panels lie together.
+fn across(g: &ConvGeom) -> usize {
+    if g.kh * g.kw == 1 { SLAB } else { SLAB_ACROSS }
+}
+
+/// Where pieces of `size` start that cover a line: where they do not divide it, the last overlaps
+/// the one before.
+fn starts(line: usize, size: usize) -> impl Iterator<Item = usize> {
+    (0..line.div_ceil(size)).map(move |at| (at * size).min(line - size))
 }
 
 impl Phase {

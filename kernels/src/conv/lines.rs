@@ -1,0 +1,160 @@
+//! The inner loop of direct convolution at stride 1: eight neighbouring pixels of a row are the
+//! lanes, so that images come and go as they lie in memory.
+//!
+//! ```text
+//! out[c·plane + slot(r) + l] = Σ_s w[s, c] · x[base(r) + offset(s) + l]    for l < 8
+//! ```
+//!
+//! A tile of up to [`CHANNELS`] channels by two runs of pixels stays in registers for all steps: 12
+//! sums, two vectors and one number are 15 of the 16 registers of AVX2. The order of an output's sum
+//! is that of the steps, whatever the tile it falls into.
+
+use super::ahead::Ahead;
+use super::eight::Eight;
+use super::gather::{Row, Steps};
+use crate::simd::per_level;
+
+/// Channels computed together, at most.
+pub(super) const CHANNELS: usize = 6;
+/// Numbers from one step to the next in packed filters, of which a tile has up to [`CHANNELS`].
+pub(super) const PITCH: usize = 8;
+/// Pixels of a run.
+pub(super) const RUN: usize = 8;
+
+per_level! {
+    /// The sums above, for `channels` channels.
+    ///
+    /// # Panics
+    /// If a run or step reaches beyond `x`, `w` or `out`, or there are too many channels.
+    pub(super) fn line_product[](
+        x: &[f32],
+        runs: &[Row],
+        steps: Steps<'_>,
+        w: &[f32],
+        channels: usize,
+        out: &mut [f32],
+        plane: usize,
+        ahead: &mut Ahead<'_>,
+    ) {
+        assert!((1..=CHANNELS).contains(&channels), "line_product: {channels} channels");
+        let slots = runs.iter().map(|run| run.slot).max().map_or(0, |slot| slot as usize + RUN);
+        let bases = runs.iter().map(|run| run.base).max().map_or(0, |base| base as usize + RUN);
+        assert_eq!(w.len(), PITCH * steps.len(), "line_product: the filters of each step");
+        assert!(
+            (channels - 1) * plane + slots <= out.len(),
+            "line_product: {channels} planes of {plane} in {}", out.len()
+        );
+        assert!(
+            bases + steps.reach() <= x.len(),
+            "line_product: {bases} + {} reaches beyond {}", steps.reach(), x.len()
+        );
+        #[cfg(target_arch = "x86_64")]
+        if FUSED {
+            // SAFETY: the asserts above hold for all runs and steps; and on x86-64 `FUSED` says
+            // that FMA is there, which implies AVX.
+            return unsafe {
+                tiles::<std::arch::x86_64::__m256>(x, runs, steps, w, channels, out, plane, ahead)
+            };
+        }
+        // SAFETY: the asserts above hold for all runs and steps.
+        unsafe { tiles::<[f32; 8]>(x, runs, steps, w, channels, out, plane, ahead) };
+    }
+}
+
+/// The sums above, in registers `E`.
+///
+/// # Safety
+/// Each `base` plus each step's offset plus a run lies inside `x`; each slot plus a run lies inside
+/// each of the planes of `out`; there are as many vectors of numbers in `w` as steps; the machine
+/// knows the instructions of `E`.
+#[inline(always)]
+unsafe fn tiles<E: Eight>(
+    x: &[f32],
+    runs: &[Row],
+    steps: Steps<'_>,
+    w: &[f32],
+    channels: usize,
+    out: &mut [f32],
+    plane: usize,
+    ahead: &mut Ahead<'_>,
+) {
+    let (x, w, out) = (x.as_ptr(), w.as_ptr(), out.as_mut_ptr());
+    // SAFETY: as asked for; and a tile has C channels and V runs.
+    unsafe {
+        match channels {
+            1 => cut::<E, 1, 8>(x, runs, steps, w, out, plane, ahead),
+            2 => cut::<E, 2, 4>(x, runs, steps, w, out, plane, ahead),
+            3 => cut::<E, 3, 3>(x, runs, steps, w, out, plane, ahead),
+            4 => cut::<E, 4, 2>(x, runs, steps, w, out, plane, ahead),
+            5 => cut::<E, 5, 2>(x, runs, steps, w, out, plane, ahead),
+            CHANNELS => cut::<E, CHANNELS, 2>(x, runs, steps, w, out, plane, ahead),
+            _ => unreachable!("a tile of {channels} channels"),
+        }
+    }
+}
+
+/// All runs, by tiles of `V` as long as there are as many.
+///
+/// # Safety
+/// As for [`tiles`], with `C` channels.
+#[inline(always)]
+unsafe fn cut<E: Eight, const C: usize, const V: usize>(
+    x: *const f32,
+    runs: &[Row],
+    steps: Steps<'_>,
+    w: *const f32,
+    out: *mut f32,
+    plane: usize,
+    ahead: &mut Ahead<'_>,
+) {
+    let (whole, rest) = runs.as_chunks::<V>();
+    for runs in whole {
+        ahead.fetch();
+        // SAFETY: as asked for.
+        unsafe { tile::<E, C, V>(x, runs, steps, w, out, plane) };
+    }
+    for run in rest {
+        // SAFETY: as asked for.
+        unsafe { tile::<E, C, 1>(x, &[*run], steps, w, out, plane) };
+    }
+}
+
+/// The sums of `C` channels by `V` runs.
+///
+/// # Safety
+/// As for [`tiles`].
+#[inline(always)]
+unsafe fn tile<E: Eight, const C: usize, const V: usize>(
+    x: *const f32,
+    runs: &[Row; V],
+    steps: Steps<'_>,
+    mut w: *const f32,
+    out: *mut f32,
+    plane: usize,
+) {
+    // SAFETY: base plus offset plus a run lies inside x, w moves on once a step, and the slots lie
+    // inside the planes of out. The pointer x[i] alone may lie anywhere, so it is made by wrapping.
+    unsafe {
+        let mut sums = [[E::zero(); V]; C];
+        let mut x: [*const f32; V] = std::array::from_fn(|i| x.wrapping_add(runs[i].base as usize));
+        for _ in 0..steps.repeats {
+            for &offset in steps.table {
+                let vector: [E; V] =
+                    std::array::from_fn(|i| E::load(x[i].wrapping_add(offset as usize)));
+                for c in 0..C {
+                    let number = E::splat(w.add(c));
+                    for i in 0..V {
+                        sums[c][i] = number.mul_add(vector[i], sums[c][i]);
+                    }
+                }
+                w = w.add(PITCH);
+            }
+            x = x.map(|x| x.wrapping_add(steps.advance));
+        }
+        for c in 0..C {
+            for i in 0..V {
+                sums[c][i].store(out.add(c * plane + runs[i].slot as usize));
+            }
+        }
+    }
+}
