@@ -8,8 +8,7 @@
 
 use criterion::{Criterion, Throughput};
 use dirnet_kernels::conv::{self, im2col};
-use dirnet_kernels::{Conv, ConvGeom, elementwise, gemm, math, norm, par, simd};
-use std::hint::black_box;
+use dirnet_kernels::{Conv, ConvGeom, elementwise, gemm, math, norm, par, yardstick};
 use std::time::{Duration, Instant};
 
 /// Channels in, channels out, their height and width, the filter's, its stride, and groups.
@@ -78,28 +77,9 @@ fn quickest(runs: &mut [&mut dyn FnMut()]) -> Vec<f64> {
     best
 }
 
-/// Multiply-adds of [`chains`].
-const CHAINED: usize = 20_000 * 12 * 8;
-
-/// Multiply-adds from registers only; their number is [`CHAINED`].
-fn chains() {
-    #[cfg(target_arch = "x86_64")]
-    if simd::available().contains(&simd::Level::Avx2) {
-        use std::arch::x86_64::*;
-        #[target_feature(enable = "avx2,fma")]
-        fn chains() -> f32 {
-            let (a, b) = (_mm256_set1_ps(black_box(0.5)), _mm256_set1_ps(black_box(0.25)));
-            let mut sums = [a; 12];
-            for _ in 0..CHAINED / (12 * 8) {
-                for sum in &mut sums {
-                    *sum = _mm256_fmadd_ps(*sum, a, b);
-                }
-            }
-            _mm256_cvtss_f32(sums.into_iter().fold(a, |s, x| _mm256_add_ps(s, x)))
-        }
-        // SAFETY: the level says that the machine has both.
-        black_box(unsafe { chains() });
-    }
+/// Multiply-adds a second from registers; NaN where that is not known.
+fn peak() -> f64 {
+    yardstick::peak().unwrap_or(f64::NAN)
 }
 
 /// Whether the command line asks for a shape of this name.
@@ -122,8 +102,8 @@ fn convolutions() {
             let (x, w, dy) = (vec![0.5; g.x_len()], vec![0.25; g.w_len()], vec![0.5; g.y_len()]);
             let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
             let (mut y_too, mut dx_too, mut dw_too) = (dy.clone(), x.clone(), w.clone());
+            let peak = peak();
             let times = quickest(&mut [
-                &mut chains,
                 &mut || conv::conv2d(&g, &x, &w, &mut y),
                 &mut || im2col::forward(&g, &x, &w, &mut y_too),
                 &mut || conv::conv2d_dx(&g, &w, &dy, &mut dx),
@@ -131,16 +111,15 @@ fn convolutions() {
                 &mut || conv::conv2d_dw(&g, &x, &dy, &mut dw),
                 &mut || im2col::dw(&g, &x, &dy, &mut dw_too),
             ]);
-            let percent =
-                |i: usize| 100.0 * (g.macs() as f64 / times[i]) / (CHAINED as f64 / times[0]);
+            let percent = |i: usize| 100.0 * (g.macs() as f64 / times[i]) / peak;
             println!(
                 "{name:34} conv2d {:3.0} {:3.0}   dx {:3.0} {:3.0}   dw {:3.0} {:3.0}",
+                percent(0),
                 percent(1),
                 percent(2),
                 percent(3),
                 percent(4),
                 percent(5),
-                percent(6),
             );
         }
     }
@@ -155,16 +134,16 @@ fn products() {
         }
         let (x, w, dy) = (vec![0.5; m * k], vec![0.25; n * k], vec![0.5; m * n]);
         let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
+        let peak = peak();
         let times = quickest(&mut [
-            &mut chains,
             &mut || gemm::gemm(m, k, n, &x, false, &w, true, &mut y),
             &mut || gemm::gemm(m, n, k, &dy, false, &w, false, &mut dx),
             &mut || gemm::gemm(n, m, k, &dy, true, &x, false, &mut dw),
         ]);
         print!("{name:34}");
         for (i, pass) in ["forward", "dx", "dw"].into_iter().enumerate() {
-            let percent = 100.0 * ((m * k * n) as f64 / times[i + 1]) / (CHAINED as f64 / times[0]);
-            print!(" {pass} {percent:3.0} {:4.1}  ", 4e-9 * (n * k) as f64 / times[i + 1]);
+            let percent = 100.0 * ((m * k * n) as f64 / times[i]) / peak;
+            print!(" {pass} {percent:3.0} {:4.1}  ", 4e-9 * (n * k) as f64 / times[i]);
         }
         println!();
     }
