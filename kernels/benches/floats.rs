@@ -8,7 +8,7 @@
 
 use criterion::{Criterion, Throughput};
 use dirnet_kernels::conv::{self, im2col};
-use dirnet_kernels::{Conv, ConvGeom, elementwise, gemm, math, norm, par, yardstick};
+use dirnet_kernels::{Conv, ConvGeom, elementwise, gemm, math, norm, par, simd, yardstick};
 use std::time::{Duration, Instant};
 
 /// Channels in, channels out, their height and width, the filter's, its stride, and groups.

@@ -6,6 +6,7 @@
 
 use super::pack::Filters;
 use super::sums::{self, HALF, Table, Target, Term, WORD};
+use super::words::word;
 #[cfg(target_arch = "x86_64")]
 use crate::lanes::Avx;
 use crate::lanes::{Lanes, Plain};
@@ -54,7 +55,9 @@ struct Row {
 
 /// Whether tables are used often enough to pay for making them, and lanes are not mostly idle.
 pub(super) fn suits(g: &ConvGeom) -> bool {
-    g.taps() >= 12 && g.group_o() >= 3 && g.ow >= 3
+    // Of a single tap at a stride most pixels hear nothing.
+    let many = g.kh * g.kw > 1 || g.how.stride == 1 || g.group_c() >= 128;
+    g.taps() >= 12 && g.group_o() >= 3 && g.ow >= 3 && many
 }
 
 /// As [`super::scaled_conv2d_dx`], for a geometry that [`suits`].
@@ -116,7 +119,7 @@ impl<'a> Plan<'a> {
             margin,
             rows: (0..g.h).map(|y| Row::new(g, y, ring, quads)).collect(),
             columns: (0..g.kw).map(column).collect(),
-            words: words(g, w, quads),
+            words: words(simd::level(), g, w, quads),
         }
     }
 
@@ -216,24 +219,34 @@ impl Row {
 }
 
 /// The signs of the filters for passes of `quads` quads.
-fn words(g: &ConvGeom, w: &Filters, quads: usize) -> Vec<u64> {
+fn words(level: Level, g: &ConvGeom, w: &Filters, quads: usize) -> Vec<u64> {
     let (taps, c) = (g.kh * g.kw, g.group_c());
     let passes = g.group_o().div_ceil(4 * quads);
     let mut words = vec![0u64; g.how.groups * passes * taps * c];
     par::chunks(&mut words, taps * c, |i, words| {
         let (group, pass) = (i / passes, i % passes);
-        let pairs = w.pairs(group).chunks_exact(c.div_ceil(4) * taps);
-        for (j, pair) in pairs.skip(2 * quads * pass).take(2 * quads).enumerate() {
-            for (k, &byte) in pair.iter().enumerate() {
-                let (tap, first) = (k % taps, k / taps * 4);
-                for (b, word) in words[tap * c..][..c][first..].iter_mut().take(4).enumerate() {
-                    let both = byte >> b & 1 | byte >> (b + 3) & 2;
-                    *word |= u64::from(both) << (2 * j);
-                }
-            }
-        }
+        let size = c.div_ceil(4) * taps;
+        let pairs = &w.pairs(group)[2 * quads * pass * size..];
+        let many = (2 * quads).min(pairs.len() / size);
+        gather_words(level, &pairs[..many * size], size, taps, c, words);
     });
     words
+}
+
+/// Bit `i` as bit `2i`.
+#[inline(always)]
+fn spread(bits: u32) -> u64 {
+    let mut x = u64::from(bits);
+    for (shift, mask) in [
+        (16, 0x0000_FFFF_0000_FFFF),
+        (8, 0x00FF_00FF_00FF_00FF),
+        (4, 0x0F0F_0F0F_0F0F_0F0F),
+        (2, 0x3333_3333_3333_3333),
+        (1, 0x5555_5555_5555_5555),
+    ] {
+        x = (x | x << shift) & mask;
+    }
+    x
 }
 
 /// Fills a table with `scale·dy` of four channels, `area` apart, in two whole units.
@@ -269,6 +282,21 @@ fn fill_partly(
 }
 
 per_level! {
+    /// For each tap and channel, `[taps][c]`, the signs of at most 32 pairs of filters of `size` bytes.
+    fn gather_words[](pairs: &[u8], size: usize, taps: usize, c: usize, words: &mut [u64]) {
+        let mut bytes = [0; 64];
+        for k in 0..size {
+            for (byte, pair) in bytes.iter_mut().zip(pairs.chunks_exact(size)) {
+                *byte = pair[k];
+            }
+            let (tap, first) = (k % taps, k / taps * 4);
+            for (b, to) in words[tap * c..][..c][first..].iter_mut().take(4).enumerate() {
+                let [low, high] = [b, b + 4].map(|b| word::<FUSED>(&bytes, b as u32) as u32);
+                *to = spread(low) | spread(high) << 1;
+            }
+        }
+    }
+
     /// Rows of two phases, which take turns.
     fn weave[](half: usize, pitch: usize, sums: &[f32], dx: &mut [f32]) {
         for (i, dx) in dx.chunks_exact_mut(2 * half).enumerate() {
