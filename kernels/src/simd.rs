@@ -3,7 +3,8 @@
 //! A kernel is written once and compiled for each [`Level`]. It asks [`level`] once, at its door
 //! and on the caller's thread, and hands the answer to its workers.
 //!
-//! The environment variable `DIRNET_SIMD` (`portable`, `sse4` or `avx2`) overrules the detection.
+//! The environment variable `DIRNET_SIMD` (`portable`, `sse4`, `avx2` or `neon`) overrules the
+//! detection.
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -17,6 +18,9 @@ pub enum Level {
     Sse4,
     /// x86-64 with AVX2, FMA, BMI2 and POPCNT: most processors since 2013.
     Avx2,
+    /// Little-endian AArch64, all of which has NEON. Plain Rust may use it too; where the compiler
+    /// would not find its use by itself, this level does.
+    Neon,
 }
 
 impl Level {
@@ -26,6 +30,7 @@ impl Level {
             Level::Portable => "portable",
             Level::Sse4 => "sse4",
             Level::Avx2 => "avx2",
+            Level::Neon => "neon",
         }
     }
 }
@@ -46,7 +51,12 @@ pub fn available() -> &'static [Level] {
             (false, _) => &[Level::Portable],
         }
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+    return &[Level::Portable, Level::Neon];
+    #[cfg(not(any(
+        target_arch = "x86_64",
+        all(target_arch = "aarch64", target_endian = "little")
+    )))]
     return &[Level::Portable];
 }
 
@@ -169,6 +179,7 @@ macro_rules! per_level {
                 // SAFETY: the same.
                 #[cfg(target_arch = "x86_64")]
                 $crate::simd::Level::Avx2 => unsafe { avx2($($arg),*) },
+                // NEON is among what every machine of its target has.
                 _ => portable($($arg),*),
             }
         }
@@ -198,7 +209,7 @@ mod tests {
             assert_eq!(choose(Some(level.name().as_ref())), Ok(level));
         }
         let mut absent = ["avx1024"].to_vec();
-        let all = [Level::Portable, Level::Sse4, Level::Avx2];
+        let all = [Level::Portable, Level::Sse4, Level::Avx2, Level::Neon];
         absent.extend(all.iter().filter(|l| !available().contains(l)).map(|level| level.name()));
         for name in absent {
             let e = choose(Some(name.as_ref())).unwrap_err();

@@ -6,6 +6,8 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+mod neon;
 #[cfg(target_arch = "x86_64")]
 mod sse4;
 mod tiles;
@@ -149,6 +151,8 @@ pub(super) fn sums<T: Sum>(
                 Level::Sse4 => sse4::all(&job),
                 #[cfg(target_arch = "x86_64")]
                 Level::Avx2 => avx2::all(&job),
+                #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+                Level::Neon => neon::all(&job),
                 _ => unreachable!("{level:?} is of other machines"),
             }
         }
