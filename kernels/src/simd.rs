@@ -3,7 +3,8 @@
 //! A kernel is written once and compiled for each [`Level`]. It asks [`level`] once, at its door
 //! and on the caller's thread, and hands the answer to its workers.
 //!
-//! The environment variable `DIRNET_SIMD` (`portable` or `avx2`) overrules the detection.
+//! The environment variable `DIRNET_SIMD` (`portable`, `sse4`, `avx2` or `neon`) overrules the
+//! detection.
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -11,10 +12,15 @@ use std::sync::OnceLock;
 /// A set of instructions that kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Level {
-    /// What every machine of the target has; on x86-64 that is SSE2.
+    /// What every machine of the target has, in plain Rust; on x86-64 that is SSE2.
     Portable,
+    /// x86-64 with SSSE3, SSE4.1 and POPCNT: most processors since 2008.
+    Sse4,
     /// x86-64 with AVX2, FMA, BMI2 and POPCNT: most processors since 2013.
     Avx2,
+    /// Little-endian AArch64, all of which has NEON. Plain Rust may use it too; where the compiler
+    /// would not find its use by itself, this level does.
+    Neon,
 }
 
 impl Level {
@@ -22,7 +28,9 @@ impl Level {
     pub const fn name(self) -> &'static str {
         match self {
             Level::Portable => "portable",
+            Level::Sse4 => "sse4",
             Level::Avx2 => "avx2",
+            Level::Neon => "neon",
         }
     }
 }
@@ -30,14 +38,26 @@ impl Level {
 /// The levels that this machine can run, slowest first.
 pub fn available() -> &'static [Level] {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2")
-        && is_x86_feature_detected!("fma")
-        && is_x86_feature_detected!("bmi2")
-        && is_x86_feature_detected!("popcnt")
     {
-        return &[Level::Portable, Level::Avx2];
+        let sse4 = is_x86_feature_detected!("ssse3")
+            && is_x86_feature_detected!("sse4.1")
+            && is_x86_feature_detected!("popcnt");
+        let avx2 = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("bmi2");
+        match (sse4, avx2) {
+            (true, true) => &[Level::Portable, Level::Sse4, Level::Avx2],
+            (true, false) => &[Level::Portable, Level::Sse4],
+            (false, _) => &[Level::Portable],
+        }
     }
-    &[Level::Portable]
+    #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+    return &[Level::Portable, Level::Neon];
+    #[cfg(not(any(
+        target_arch = "x86_64",
+        all(target_arch = "aarch64", target_endian = "little")
+    )))]
+    return &[Level::Portable];
 }
 
 /// The level of this process: what `DIRNET_SIMD` asks for, else the best [`available`] one.
@@ -111,9 +131,18 @@ macro_rules! per_level {
         ($($arg:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block)*) => {$(
         $(#[$attribute])*
         $vis fn $name<$($generics)*>(level: $crate::simd::Level, $($arg: $type),*) $(-> $result)? {
-            // What needs `unsafe` at one level may be safe at the other.
+            // What needs `unsafe` at one level may be safe at another.
             #[allow(unused_unsafe)]
             fn portable<$($generics)*>($($arg: $type),*) $(-> $result)? {
+                #[allow(dead_code)]
+                const FUSED: bool = $crate::simd::PORTABLE_FUSED;
+                $body
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "ssse3,sse4.1,popcnt")]
+            #[allow(unused_unsafe)]
+            fn sse4<$($generics)*>($($arg: $type),*) $(-> $result)? {
                 #[allow(dead_code)]
                 const FUSED: bool = $crate::simd::PORTABLE_FUSED;
                 $body
@@ -129,13 +158,15 @@ macro_rules! per_level {
             }
 
             match level {
-                $crate::simd::Level::Portable => portable($($arg),*),
                 // SAFETY: `simd::level` and `simd::with_level` hand out this level only where
                 // `simd::available` found its features.
                 #[cfg(target_arch = "x86_64")]
+                $crate::simd::Level::Sse4 => unsafe { sse4($($arg),*) },
+                // SAFETY: the same.
+                #[cfg(target_arch = "x86_64")]
                 $crate::simd::Level::Avx2 => unsafe { avx2($($arg),*) },
-                #[cfg(not(target_arch = "x86_64"))]
-                $crate::simd::Level::Avx2 => unreachable!("not available here"),
+                // NEON is among what every machine of its target has.
+                _ => portable($($arg),*),
             }
         }
     )*};
@@ -173,8 +204,16 @@ mod tests {
         assert_eq!(choose(Some("portable".as_ref())), Ok(Level::Portable));
         assert_eq!(choose(None), Ok(*available().last().unwrap()));
         assert_eq!(choose(Some("".as_ref())), choose(None));
-        let e = choose(Some("avx1024".as_ref())).unwrap_err();
-        assert!(e.contains("avx1024") && e.contains("portable"), "{e}");
+        for &level in available() {
+            assert_eq!(choose(Some(level.name().as_ref())), Ok(level));
+        }
+        let mut absent = ["avx1024"].to_vec();
+        let all = [Level::Portable, Level::Sse4, Level::Avx2, Level::Neon];
+        absent.extend(all.iter().filter(|l| !available().contains(l)).map(|level| level.name()));
+        for name in absent {
+            let e = choose(Some(name.as_ref())).unwrap_err();
+            assert!(e.contains(name) && e.contains("can run: portable"), "{e}");
+        }
     }
 
     #[test]

@@ -42,7 +42,7 @@ fn at_every_level(f: impl Fn()) {
         simd::with_level(level, &f);
     }
     if simd::available().len() == 1 {
-        eprintln!("only the portable level runs here; AVX2 was skipped");
+        eprintln!("only the portable level runs here; all others were skipped");
     }
 }
 
