@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 /// # Safety
 /// The machine has AVX2, FMA, BMI2 and POPCNT; `job` is as [`tiles::all`] asks.
 #[target_feature(enable = "avx2,fma,bmi2,popcnt")]
-pub(super) unsafe fn all<T: Sum>(job: &Job<'_, T>) {
+pub(super) unsafe fn all<T: Sum>(job: Job<'_, T>) {
     // SAFETY: the caller's promise.
     unsafe { tiles::all::<Avx, T>(job) }
 }
@@ -63,15 +63,17 @@ impl Vector for Avx {
         unsafe {
             let low = _mm256_unpacklo_epi16(even.0, odd.0);
             let high = _mm256_unpackhi_epi16(even.0, odd.0);
-            let sums = [
+            let [early, late] = [
                 _mm256_permute2x128_si256::<0x20>(low, high),
                 _mm256_permute2x128_si256::<0x31>(low, high),
             ];
-            for (i, sums) in sums.into_iter().enumerate() {
-                let from = _mm256_loadu_si256(from.add(16 * i).cast());
-                let y = y.add(16 * i).cast();
-                _mm256_storeu_si256(y, _mm256_sub_epi16(from, _mm256_slli_epi16::<1>(sums)));
-            }
+            let (first, second) =
+                (_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(16).cast()));
+            _mm256_storeu_si256(y.cast(), _mm256_sub_epi16(first, _mm256_slli_epi16::<1>(early)));
+            _mm256_storeu_si256(
+                y.add(16).cast(),
+                _mm256_sub_epi16(second, _mm256_slli_epi16::<1>(late)),
+            );
         }
     }
     #[inline(always)]

@@ -148,11 +148,11 @@ pub(super) fn sums<T: Sum>(
         unsafe {
             match level {
                 #[cfg(target_arch = "x86_64")]
-                Level::Sse4 => sse4::all(&job),
+                Level::Sse4 => sse4::all(job),
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx2 => avx2::all(&job),
+                Level::Avx2 => avx2::all(job),
                 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
-                Level::Neon => neon::all(&job),
+                Level::Neon => neon::all(job),
                 _ => unreachable!("{level:?} is of other machines"),
             }
         }

@@ -6,7 +6,7 @@ use std::arch::aarch64::*;
 
 /// # Safety
 /// `job` is as [`tiles::all`] asks.
-pub(super) unsafe fn all<T: Sum>(job: &Job<'_, T>) {
+pub(super) unsafe fn all<T: Sum>(job: Job<'_, T>) {
     // SAFETY: the caller's promise; all machines of the target have NEON.
     unsafe { tiles::all::<Neon, T>(job) }
 }

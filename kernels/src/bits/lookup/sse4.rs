@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 /// # Safety
 /// The machine has SSSE3, SSE4.1 and POPCNT; `job` is as [`tiles::all`] asks.
 #[target_feature(enable = "ssse3,sse4.1,popcnt")]
-pub(super) unsafe fn all<T: Sum>(job: &Job<'_, T>) {
+pub(super) unsafe fn all<T: Sum>(job: Job<'_, T>) {
     // SAFETY: the caller's promise.
     unsafe { tiles::all::<Sse, T>(job) }
 }

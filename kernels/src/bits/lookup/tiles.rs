@@ -47,6 +47,7 @@ pub(in crate::bits) trait Vector: Copy {
 }
 
 /// What every tile needs to know.
+#[derive(Clone, Copy)]
 pub(super) struct Job<'a, T> {
     pub walk: &'a Walk<'a, T>,
     pub w: *const u8,
@@ -79,7 +80,7 @@ struct Place {
 /// The machine has what `V` stands for. The lengths of `job` are those that the door asserts, and
 /// `kept` is aligned as vectors are.
 #[inline(always)]
-pub(super) unsafe fn all<V: Vector, T: Sum>(job: &Job<'_, T>) {
+pub(super) unsafe fn all<V: Vector, T: Sum>(job: Job<'_, T>) {
     let pixels = job.walk.images * job.walk.area;
     for first in (0..pixels).step_by(4 * V::LEN) {
         // SAFETY: the tile begins inside the images, and has as many vectors as reach their end.
@@ -99,7 +100,7 @@ pub(super) unsafe fn all<V: Vector, T: Sum>(job: &Job<'_, T>) {
 /// # Safety
 /// `job` is as [`all`] asks, and each vector begins inside the images.
 #[inline(always)]
-unsafe fn tile<V: Vector, T: Sum, const P: usize, const Q: usize>(job: &Job<'_, T>, first: usize) {
+unsafe fn tile<V: Vector, T: Sum, const P: usize, const Q: usize>(job: Job<'_, T>, first: usize) {
     let Walk { x, offsets, area, .. } = *job.walk;
     let places: [Place; Q] = std::array::from_fn(|q| {
         let pixel = first + q * V::LEN;
@@ -219,7 +220,7 @@ fn halves<V: Vector>([found, high]: [V; 2]) -> Sums<V> {
 #[inline(always)]
 unsafe fn collect<V: Vector, T: Sum, const P: usize, const Q: usize>(
     found: &[[[V; 2]; Q]; P],
-    job: &Job<'_, T>,
+    job: Job<'_, T>,
     part: Part,
     pair: usize,
     places: &[Place; Q],
@@ -234,10 +235,8 @@ unsafe fn collect<V: Vector, T: Sum, const P: usize, const Q: usize>(
             unsafe {
                 let kept = job.kept.cast::<Sums<V>>().wrapping_add(4 * (pair + p) + q);
                 if !part.begins {
-                    let kept = *kept;
-                    for i in 0..4 {
-                        sums[i] = sums[i].add(kept[i]);
-                    }
+                    let ([a, b, c, d], kept) = (sums, *kept);
+                    sums = [a.add(kept[0]), b.add(kept[1]), c.add(kept[2]), d.add(kept[3])];
                 }
                 let [a, b, c, d] = sums;
                 let counts = job.walk.counts.as_ptr().add(places[q].pixel);
@@ -248,51 +247,51 @@ unsafe fn collect<V: Vector, T: Sum, const P: usize, const Q: usize>(
                     T::write(a, b, counts, y);
                     T::write(c, d, counts, y.add(job.walk.area));
                 } else {
-                    for (half, [even, odd]) in [[a, b], [c, d]].into_iter().enumerate() {
-                        if channel + half < job.channels {
-                            let mut line = [T::default(); UNIT];
-                            let (to, first) = (line.as_mut_ptr(), places[q].pixel);
-                            if part.again {
-                                let read = |y: *mut T, i, len| to.add(i).copy_from(y, len);
-                                pieces(job, channel + half, first, V::LEN, read);
-                                T::write(even, odd, to, to);
-                            } else {
-                                T::write(even, odd, counts, to);
-                            }
-                            let write = |y: *mut T, i, len| y.copy_from(to.add(i), len);
-                            pieces(job, channel + half, first, V::LEN, write);
-                        }
-                    }
+                    // A copy, so that sums need no place in memory elsewhere.
+                    let lanes = [a, b, c, d];
+                    let lanes = std::slice::from_raw_parts(lanes.as_ptr().cast(), 2 * V::LEN);
+                    write_pieces(lanes, job, part.again, channel, places[q].pixel);
                 }
             }
         }
     }
 }
 
-/// Calls `each(place in y, first, how many)` for the pieces of `len` pixels that stand side by side in
-/// `y`, as far as there are images.
+/// The same for pixels of several images or fewer than a vector, for one channel or two, with what `y`
+/// holds in place of the counts if `again`; `sums` are the lanes of [`Sums`].
 ///
 /// # Safety
 /// `job` is as [`all`] asks, and the channel and the first pixel exist.
 #[cold]
 #[inline(never)]
-unsafe fn pieces<T>(
-    job: &Job<'_, T>,
+unsafe fn write_pieces<T: Sum>(
+    sums: &[u16],
+    job: Job<'_, T>,
+    again: bool,
     channel: usize,
     first: usize,
-    len: usize,
-    mut each: impl FnMut(*mut T, usize, usize),
 ) {
-    let Walk { area, images, .. } = *job.walk;
+    let Walk { area, images, counts, .. } = *job.walk;
+    let len = sums.len() / 2;
     let end = (images * area).min(first + len);
-    let mut pixel = first;
-    while pixel < end {
-        let (image, at) = (pixel / area, pixel % area);
-        let len = (area - at).min(end - pixel);
-        // SAFETY: the door asserts `y` to hold every channel of every image; the piece ends with its
-        // image.
-        let y = unsafe { job.y.add(image * job.stride + channel * area + at) };
-        each(y, pixel - first, len);
-        pixel += len;
+    for (channel, sums) in (channel..job.channels).zip(sums.chunks_exact(len)) {
+        let mut line = [0; UNIT];
+        let (even, odd) = sums.split_at(len / 2);
+        for (two, (&even, &odd)) in line.as_chunks_mut().0.iter_mut().zip(even.iter().zip(odd)) {
+            *two = [even, odd];
+        }
+        let mut pixel = first;
+        while pixel < end {
+            let (image, at) = (pixel / area, pixel % area);
+            let some = (area - at).min(end - pixel);
+            let at = image * job.stride + channel * area + at;
+            // SAFETY: the door asserts `y` to hold every channel of every image, with which the piece ends.
+            let y = unsafe { std::slice::from_raw_parts_mut(job.y.add(at), some) };
+            let sums = line[pixel - first..].iter();
+            for ((y, count), &sum) in y.iter_mut().zip(&counts[pixel..]).zip(sums) {
+                *y = if again { *y } else { *count }.less(sum.into());
+            }
+            pixel += some;
+        }
     }
 }
