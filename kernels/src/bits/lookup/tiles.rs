@@ -280,6 +280,11 @@ unsafe fn write_pieces<T: Sum>(
         for (two, (&even, &odd)) in line.as_chunks_mut().0.iter_mut().zip(even.iter().zip(odd)) {
             *two = [even, odd];
         }
+        // Of whole vectors, which are quicker than pieces.
+        let mut whole = [T::default(); UNIT];
+        for (whole, (count, &sum)) in whole.iter_mut().zip(counts[first..].iter().zip(&line)) {
+            *whole = count.less(sum.into());
+        }
         let mut pixel = first;
         while pixel < end {
             let (image, at) = (pixel / area, pixel % area);
@@ -287,9 +292,11 @@ unsafe fn write_pieces<T: Sum>(
             let at = image * job.stride + channel * area + at;
             // SAFETY: the door asserts `y` to hold every channel of every image, with which the piece ends.
             let y = unsafe { std::slice::from_raw_parts_mut(job.y.add(at), some) };
-            let sums = line[pixel - first..].iter();
-            for ((y, count), &sum) in y.iter_mut().zip(&counts[pixel..]).zip(sums) {
-                *y = if again { *y } else { *count }.less(sum.into());
+            if again {
+                let sums = line[pixel - first..].iter();
+                y.iter_mut().zip(sums).for_each(|(y, &sum)| *y = y.less(sum.into()));
+            } else {
+                y.copy_from_slice(&whole[pixel - first..][..some]);
             }
             pixel += some;
         }
