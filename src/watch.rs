@@ -107,3 +107,10 @@ pub struct LayerNote {
     /// The geometry, if both operands of its convolution are one bit.
     pub binary_conv: Option<ConvGeom>,
 }
+
+impl LayerNote {
+    /// Bytes of its learned numbers in 32 bits each.
+    pub fn bytes_float(&self) -> usize {
+        4 * (self.params_1bit + self.params_32bit)
+    }
+}

@@ -3,6 +3,7 @@
 
 use crate::gemm::blocks;
 use crate::par;
+#[cfg(target_arch = "x86_64")]
 use crate::simd;
 
 /// Multiply-adds a second of 32-bit floats of all [`par::threads`] together, reading and writing

@@ -51,8 +51,7 @@ impl<'t> Var<'t> {
         };
 
         let slope = Slope::save(estimator, self);
-        let filter_bytes = filters.bytes();
-        let filters = Held::new(filters, filter_bytes);
+        let filters = Held::by(filters, Filters::bytes);
         self.tape().record("bin_conv2d", y, [self, w], move |dy, wanted| {
             let finish = |first, dx: &mut [f32]| slope.apply(first, dx);
             let mut dw = Tensor::zeros(g.filters());
@@ -85,11 +84,7 @@ impl<'t> Var<'t> {
 fn signs(g: &ConvGeom, x: &Tensor) -> Arc<Held<Image>> {
     match x.signs() {
         Some(signs) if signs.suits(g) => signs.clone(),
-        _ => {
-            let image = Image::pack(g, x);
-            let bytes = image.bytes();
-            Arc::new(Held::new(image, bytes))
-        }
+        _ => Arc::new(Held::by(Image::pack(g, x), Image::bytes)),
     }
 }
 

@@ -42,8 +42,7 @@ impl<'t> Var<'t> {
         let y = scaled(z, &scale);
 
         let slope = Slope::save(estimator, self);
-        let (x_bytes, sign_bytes) = (x.bytes(), signs.bytes());
-        let (x, signs) = (Held::new(x, x_bytes), Held::new(signs, sign_bytes));
+        let (x, signs) = (Held::by(x, Rows::bytes), Held::by(signs, Rows::bytes));
         self.tape().record("bin_linear", y, [self, w], move |dy, wanted| {
             let dz = scaled(dy, &scale);
             let dx = wanted[0].then(|| {

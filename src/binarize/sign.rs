@@ -64,9 +64,7 @@ impl Slope {
             (Some((limit, slope)), _) if limit.is_infinite() => Slope::Constant(slope),
             (_, Some(compact)) => Slope::Compact(fitted, compact.clone()),
             (Some((limit, slope)), None) => {
-                let mask = Mask::within(x, limit);
-                let bytes = mask.bytes();
-                Slope::Window(Held::new(mask, bytes), slope)
+                Slope::Window(Held::by(Mask::within(x, limit), Mask::bytes), slope)
             }
             (None, None) => Slope::Curve(fitted, x.clone()),
         }

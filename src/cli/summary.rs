@@ -74,9 +74,8 @@ impl Summary {
             }
         };
         let layers = layers(&params, &model);
-        let float = |l: &LayerNote| 4 * (l.params_1bit + l.params_32bit);
         let sum = |f: &dyn Fn(&LayerNote) -> usize| layers.iter().map(f).sum::<usize>();
-        let (bytes_float, bytes_packed) = (sum(&float), sum(&|l| l.bytes_packed));
+        let (bytes_float, bytes_packed) = (sum(&LayerNote::bytes_float), sum(&|l| l.bytes_packed));
         let total = Total {
             event: "total",
             params: params.count(),
@@ -98,7 +97,7 @@ impl Summary {
                 params_32bit: l.params_32bit,
                 macs_1bit: l.macs_1bit,
                 macs_32bit: l.macs_32bit,
-                bytes_float: float(l),
+                bytes_float: l.bytes_float(),
                 bytes_packed: l.bytes_packed,
             });
         }
@@ -115,7 +114,7 @@ impl Summary {
                     count(l.params_32bit),
                     count(l.macs_1bit),
                     count(l.macs_32bit),
-                    bytes(float(l)),
+                    bytes(l.bytes_float()),
                     bytes(l.bytes_packed),
                 ]
             })

@@ -46,11 +46,7 @@ impl<'t> Var<'t> {
         inside: impl Fn(f32) -> bool + Sync,
     ) -> Var<'t> {
         let y = Tensor::build(self.shape(), |y| elementwise::map(self.value(), y, f));
-        let mask = self.wants_grad().then(|| {
-            let mask = Mask::of(self.value(), inside);
-            let bytes = mask.bytes();
-            Held::new(mask, bytes)
-        });
+        let mask = self.wants_grad().then(|| Held::by(Mask::of(self.value(), inside), Mask::bytes));
         self.tape().record(name, y, [self], move |dy, _| {
             let mask = mask.expect("made, since a gradient was wanted");
             [Some(Tensor::build(dy.shape(), |dx| masked(&mask, 1.0, &dy, dx)))]

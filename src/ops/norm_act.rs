@@ -72,8 +72,7 @@ impl<'t> Var<'t> {
                 None => (y, inside),
             }
         };
-        let bytes = inside.bytes();
-        let inside = Held::new(inside, bytes);
+        let inside = Held::by(inside, norm_act::Inside::bytes);
         let mut parents = vec![self, gamma, beta];
         parents.extend(residual);
         let back = move |dy: Tensor, wanted: &[bool]| {

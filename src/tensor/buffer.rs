@@ -118,6 +118,12 @@ impl<T> Held<T> {
         held(bytes as isize);
         Held { value, bytes }
     }
+
+    /// Counts `value` as what it says of itself.
+    pub(crate) fn by(value: T, bytes: impl Fn(&T) -> usize) -> Self {
+        let bytes = bytes(&value);
+        Held::new(value, bytes)
+    }
 }
 
 impl<T> Deref for Held<T> {

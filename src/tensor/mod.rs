@@ -95,9 +95,8 @@ impl Tensor {
 
     /// The same tensor, with its signs at hand.
     pub(crate) fn with_signs(mut self, signs: Image) -> Self {
-        let bytes = signs.bytes();
         if let Some(numbers) = Arc::get_mut(&mut self.numbers) {
-            numbers.signs = Some(Arc::new(Held::new(signs, bytes)));
+            numbers.signs = Some(Arc::new(Held::by(signs, Image::bytes)));
         }
         self
     }

@@ -136,7 +136,7 @@ pub fn conv2d_backward(
         for (j, dx) in dx.chunks_mut(some * image).enumerate() {
             let n = i * many + j * some;
             for (k, dx) in dx.chunks_mut(by_pixels.images * image).enumerate() {
-                by_pixels.add_images(n + k * by_pixels.images, dy, dx, &finish);
+                by_pixels.write_images(n + k * by_pixels.images, dy, dx, &finish);
             }
             part.add(x, dy, n..n + dx.len() / image);
         }

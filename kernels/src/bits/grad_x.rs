@@ -76,7 +76,7 @@ pub(super) fn dx(
     let block = c.div_ceil(par::threads().div_ceil(g.n));
     par::chunks(dx, plan.images * image, |i, dx| {
         if plan.images > 1 || block == c {
-            return plan.add_images(i * plan.images, dy, dx, finish);
+            return plan.write_images(i * plan.images, dy, dx, finish);
         }
         for group in 0..g.how.groups {
             let first = group * c * area;
@@ -128,7 +128,7 @@ impl<'a> Plan<'a> {
     }
 
     /// The gradient to as many images from `n` on as are worked on together.
-    pub fn add_images(&self, n: usize, dy: &[f32], dx: &mut [f32], finish: &impl Finish) {
+    pub fn write_images(&self, n: usize, dy: &[f32], dx: &mut [f32], finish: &impl Finish) {
         let c = self.g.group_c();
         for group in 0..self.g.how.groups {
             let dx = &mut dx[group * c * self.g.h * self.g.w..];

@@ -1,11 +1,12 @@
 //! `dirnet bench infer`
 
-use super::median;
+use super::{build, median};
 use crate::cli::output::{Output, bytes, peak_rss_mb, rss_mb};
 use crate::cli::parse;
 use crate::cli::summary::layers;
-use crate::models::{Model, Task};
+use crate::models::Model;
 use crate::nn::Module;
+use crate::watch::LayerNote;
 use crate::{Error, Params, Rng, Tape, Tensor};
 use clap::Args;
 use serde::Serialize;
@@ -72,7 +73,7 @@ impl InferBench {
         let (ms_packed, ms_float) = (median(packed_ms), median(float_ms));
 
         let layers = layers(&packed.params, &packed.model);
-        let bytes_float = layers.iter().map(|l| 4 * (l.params_1bit + l.params_32bit)).sum();
+        let bytes_float = layers.iter().map(LayerNote::bytes_float).sum();
         let bytes_packed = layers.iter().map(|l| l.bytes_packed).sum();
         let timed = Timed {
             arch: self.arch.clone(),
@@ -108,10 +109,7 @@ struct Net {
 
 impl Net {
     fn new(arch: &str, method: &str, input: [usize; 3]) -> Result<Self, Error> {
-        let mut params = Params::new();
-        let task = Task { input, classes: 10 };
-        let (arch, method) = (arch.parse()?, method.parse()?);
-        let model = Model::new(&mut params, &arch, &method, &task, &mut Rng::seed(0))?;
+        let (params, model) = build(arch, method, input, &mut Rng::seed(0))?;
         Ok(Net { params, model })
     }
 

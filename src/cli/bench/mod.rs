@@ -5,7 +5,8 @@ mod kernels;
 mod train;
 
 use super::output::Output;
-use crate::Error;
+use crate::models::{Model, Task};
+use crate::{Error, Params, Rng};
 use clap::{Args, Subcommand};
 
 /// Time this machine.
@@ -20,6 +21,19 @@ enum What {
     Infer(infer::InferBench),
     Kernels(kernels::KernelBench),
     Train(train::TrainBench),
+}
+
+/// A network with fresh parameters, for ten classes.
+fn build(
+    arch: &str,
+    method: &str,
+    input: [usize; 3],
+    rng: &mut Rng,
+) -> Result<(Params, Model), Error> {
+    let mut params = Params::new();
+    let task = Task { input, classes: 10 };
+    let model = Model::new(&mut params, &arch.parse()?, &method.parse()?, &task, rng)?;
+    Ok((params, model))
 }
 
 fn median(mut times: Vec<f64>) -> f64 {

@@ -1,10 +1,10 @@
 //! `dirnet bench train`
 
-use super::median;
+use super::{build, median};
 use crate::cli::output::{Output, bytes, peak_rss_mb, rss_mb, table};
 use crate::cli::parse;
 use crate::cli::summary::layers;
-use crate::models::{Model, Task};
+use crate::models::Model;
 use crate::nn::Module;
 use crate::optim::Sgd;
 use crate::watch::Watch;
@@ -137,11 +137,8 @@ struct Step {
 
 impl Step {
     fn new(arch: &str, method: &str, batch: usize, input: [usize; 3]) -> Result<Self, Error> {
-        let mut params = Params::new();
         let mut rng = Rng::seed(0);
-        let task = Task { input, classes: 10 };
-        let (arch, method) = (arch.parse()?, method.parse()?);
-        let model = Model::new(&mut params, &arch, &method, &task, &mut rng)?;
+        let (params, model) = build(arch, method, input, &mut rng)?;
         let [c, h, w] = input;
         Ok(Step {
             params,
