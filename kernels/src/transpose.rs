@@ -1,6 +1,6 @@
 //! Rows to columns, in squares of eight by eight that stay in registers.
 
-use crate::simd::{Level, per_level};
+use crate::simd::{Level, fetch, per_level};
 
 /// `y[j·y_stride + i] = x[i·x_stride + j]` for `i < rows` and `j < cols`.
 ///
@@ -8,61 +8,113 @@ use crate::simd::{Level, per_level};
 /// If a place lies outside `x` or `y`.
 pub(crate) fn transpose(
     level: Level,
+    size: [usize; 2],
+    x: &[f32],
+    x_stride: usize,
+    y: &mut [f32],
+    y_stride: usize,
+) {
+    transpose_many(level, 1, size, x, [0, x_stride], y, [0, y_stride]);
+}
+
+/// The same for `many` matrices, each as far from the one before as the first strides say.
+///
+/// # Panics
+/// If a place lies outside `x` or `y`.
+pub(crate) fn transpose_many(
+    level: Level,
+    many: usize,
+    [rows, cols]: [usize; 2],
+    x: &[f32],
+    [x_far, x_stride]: [usize; 2],
+    y: &mut [f32],
+    [y_far, y_stride]: [usize; 2],
+) {
+    if many == 0 || rows == 0 || cols == 0 {
+        return;
+    }
+    let (x_last, y_last) = ((many - 1) * x_far, (many - 1) * y_far);
+    assert!(x_last + (rows - 1) * x_stride + cols <= x.len(), "transpose: x is too short");
+    assert!(y_last + (cols - 1) * y_stride + rows <= y.len(), "transpose: y is too short");
+    squares(level, many, [rows, cols], x, [x_far, x_stride], y, [y_far, y_stride]);
+}
+
+/// Matrices that are fetched before they are needed.
+const AHEAD: usize = 8;
+
+per_level! {
+    fn squares[](
+        many: usize,
+        size: [usize; 2],
+        x: &[f32],
+        x_strides: [usize; 2],
+        y: &mut [f32],
+        y_strides: [usize; 2],
+    ) {
+        let ([rows, cols], [x_far, x_stride], [y_far, y_stride]) = (size, x_strides, y_strides);
+        let fetch_matrix = |m: usize| {
+            if m < many && many > 1 {
+                fetch(&x[m * x_far..][..(rows - 1) * x_stride + cols]);
+            }
+        };
+        (0..AHEAD).for_each(fetch_matrix);
+        for m in 0..many {
+            fetch_matrix(m + AHEAD);
+            let (x, y) = (&x[m * x_far..], &mut y[m * y_far..]);
+            match size {
+                // The taps of 3x3 filters for a full block of lanes: sizes that are known spare more
+                // time than the moves take.
+                [16, 9] if (x_stride, y_stride) == (9, 16) => matrix::<FUSED>([16, 9], x, 9, y, 16),
+                _ => matrix::<FUSED>(size, x, x_stride, y, y_stride),
+            }
+        }
+    }
+}
+
+/// One matrix.
+#[inline(always)]
+fn matrix<const FUSED: bool>(
     [rows, cols]: [usize; 2],
     x: &[f32],
     x_stride: usize,
     y: &mut [f32],
     y_stride: usize,
 ) {
-    if rows == 0 || cols == 0 {
+    if rows < 8 || cols < 8 {
+        for j in 0..cols {
+            for i in 0..rows {
+                y[j * y_stride + i] = x[i * x_stride + j];
+            }
+        }
         return;
     }
-    assert!((rows - 1) * x_stride + cols <= x.len(), "transpose: x is too short");
-    assert!((cols - 1) * y_stride + rows <= y.len(), "transpose: y is too short");
-    squares(level, rows, cols, x, x_stride, y, y_stride);
-}
-
-per_level! {
-    fn squares[]
-        (rows: usize, cols: usize, x: &[f32], x_stride: usize, y: &mut [f32], y_stride: usize) {
-        if rows < 8 || cols < 8 {
-            for j in 0..cols {
-                for i in 0..rows {
-                    y[j * y_stride + i] = x[i * x_stride + j];
-                }
-            }
-            return;
+    // Where eight do not divide the size, the last square overlaps the one before, unless it
+    // would do so for a single row or column.
+    let starts = |size: usize| {
+        let squares = if size % 8 == 1 { size / 8 } else { size.div_ceil(8) };
+        (0..squares).map(move |at| (at * 8).min(size - 8))
+    };
+    let mut square = |i: usize, j: usize| {
+        square::<FUSED>(&x[i * x_stride + j..], x_stride, &mut y[j * y_stride + i..], y_stride);
+    };
+    // The long way inside: eight rows far apart may have to share one set of the cache, which
+    // holds eight lines and no more.
+    if rows < cols {
+        for i in starts(rows) {
+            starts(cols).for_each(|j| square(i, j));
         }
-        // Where eight do not divide the size, the last square overlaps the one before, unless it
-        // would do so for a single row or column.
-        let starts = |size: usize| {
-            let squares = if size % 8 == 1 { size / 8 } else { size.div_ceil(8) };
-            (0..squares).map(move |at| (at * 8).min(size - 8))
-        };
-        if cols % 8 == 1 {
-            for i in 0..rows {
-                y[(cols - 1) * y_stride + i] = x[i * x_stride + cols - 1];
-            }
+    } else {
+        for j in starts(cols) {
+            starts(rows).for_each(|i| square(i, j));
         }
-        if rows % 8 == 1 {
-            for j in 0..cols {
-                y[j * y_stride + rows - 1] = x[(rows - 1) * x_stride + j];
-            }
-        }
-        let mut square = |i: usize, j: usize| {
-            square::<FUSED>(&x[i * x_stride + j..], x_stride, &mut y[j * y_stride + i..], y_stride);
-        };
-        // The long way inside: eight rows far apart may have to share one set of the cache, which
-        // holds eight lines and no more.
-        if rows < cols {
-            for i in starts(rows) {
-                starts(cols).for_each(|j| square(i, j));
-            }
-        } else {
-            for j in starts(cols) {
-                starts(rows).for_each(|i| square(i, j));
-            }
-        }
+    }
+    if cols % 8 == 1 {
+        let column = x[cols - 1..].iter().step_by(x_stride);
+        y[(cols - 1) * y_stride..][..rows].iter_mut().zip(column).for_each(|(y, x)| *y = *x);
+    }
+    if rows % 8 == 1 {
+        let column = y[rows - 1..].iter_mut().step_by(y_stride);
+        column.zip(&x[(rows - 1) * x_stride..][..cols]).for_each(|(y, x)| *y = *x);
     }
 }
 

@@ -13,8 +13,8 @@ use super::plan::Plan;
 use crate::geom::ConvGeom;
 use crate::par::{GRAIN, chunks, scratch, threads};
 use crate::planes::{Grid, copy};
-use crate::simd::{Level, fetch, level};
-use crate::transpose::transpose;
+use crate::simd::{Level, level};
+use crate::transpose::{transpose, transpose_many};
 use std::ops::Range;
 
 /// Lanes of a full block.
@@ -24,8 +24,6 @@ const HALF: usize = WIDTH / 2;
 
 /// Pixels of a tile, about.
 const TILE: usize = 16;
-/// Rows of filters that are fetched before they are needed.
-const AHEAD: usize = 8;
 
 /// Whether `dx` is quicker so. The channels of an image, often one or three, may fill few lanes; the
 /// matrix of patches has a row for each of their taps.
@@ -69,32 +67,22 @@ pub(super) fn dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
             }
             return;
         }
-        let filters = |o: usize| &w[(o * g.c + block.first) * taps..];
-        // The filters of an output lie far from those of the next.
-        let fetch_from = |o: usize| {
-            if o < g.o {
-                fetch(&filters(o)[..block.used * taps])
-            }
-        };
-        (0..AHEAD).for_each(fetch_from);
-        let mut filter = vec![0f32; taps * width];
-        for o in 0..g.o {
-            fetch_from(o + AHEAD);
-            if let [_] = plan.phases[..] {
-                let v = &mut v[o * taps * width..][..taps * width];
-                block.interleave(level, filters(o), taps, v);
-                continue;
-            }
-            block.interleave(level, filters(o), taps, &mut filter);
-            let mut v = &mut v[..];
-            for phase in &plan.phases {
-                let (now, later) = v.split_at_mut(phase.steps().len() * width);
-                for (at, tap) in phase.taps.iter().enumerate() {
-                    now[(o * phase.taps.len() + at) * width..][..width]
-                        .copy_from_slice(&filter[tap * width..][..width]);
+        let (far, w) = (g.c * taps, &w[block.first * taps..]);
+        if let [_] = plan.phases[..] {
+            return block.interleave_many(level, [far, taps], w, v);
+        }
+        let mut filters = vec![0f32; g.o * taps * width];
+        block.interleave_many(level, [far, taps], w, &mut filters);
+        let mut v = &mut v[..];
+        for phase in &plan.phases {
+            let (now, later) = v.split_at_mut(phase.steps().len() * width);
+            let mut vectors = now.chunks_exact_mut(width);
+            for filter in filters.chunks_exact(taps * width) {
+                for (tap, v) in phase.taps.iter().zip(&mut vectors) {
+                    v.copy_from_slice(&filter[tap * width..][..width]);
                 }
-                v = later;
             }
+            v = later;
         }
     });
 }
@@ -396,6 +384,24 @@ impl Block {
             v.fill(0.0);
         }
         transpose(level, [self.width.min(there), elements], planes, stride, v, self.width);
+    }
+
+    /// The same for planes of `stride` elements each that are all there is of a channel; the channels of
+    /// the next filter follow `far` elements on.
+    fn interleave_many(
+        &self,
+        level: Level,
+        [far, stride]: [usize; 2],
+        planes: &[f32],
+        v: &mut [f32],
+    ) {
+        let size = stride * self.width;
+        let (many, lanes) = (v.len() / size, self.used);
+        if lanes < self.width {
+            v.fill(0.0);
+        }
+        let (from, to) = ([far, stride], [size, self.width]);
+        transpose_many(level, many, [lanes, stride], planes, from, v, to);
     }
 
     /// The way back.
