@@ -140,6 +140,29 @@ per_level! {
     }
 }
 
+per_level! {
+    /// Spreads the pixels of `few`, in rows of `cols`, over rows of `wide`, a `step` apart either way, and
+    /// zeros between them.
+    pub(crate) fn spread[](few: &[f32], cols: usize, step: usize, wide: usize, out: &mut [f32]) {
+        for (i, row) in out.chunks_exact_mut(wide).enumerate() {
+            if i % step > 0 {
+                row.fill(0.0);
+                continue;
+            }
+            let few = &few[i / step * cols..][..cols];
+            if step == 2 {
+                // With a step that it knows the compiler shuffles whole vectors.
+                let (pairs, last) = row.as_chunks_mut::<2>();
+                pairs.iter_mut().zip(few).for_each(|(pair, few)| *pair = [*few, 0.0]);
+                last.iter_mut().zip(&few[pairs.len().min(cols)..]).for_each(|(y, few)| *y = *few);
+                continue;
+            }
+            row.fill(0.0);
+            row.iter_mut().step_by(step).zip(few).for_each(|(y, few)| *y = *few);
+        }
+    }
+}
+
 #[inline(always)]
 fn strip<const N: usize>(rows: usize, x: &[f32], from: Grid, y: &mut [f32], to: Grid) -> usize {
     for i in 0..rows {

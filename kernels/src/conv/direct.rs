@@ -11,8 +11,7 @@ use super::gather::{ROWS, Row, Steps, Write, gather_product};
 use super::lines::{CHANNELS, line_product};
 use super::plan::Plan;
 use crate::geom::ConvGeom;
-use crate::par::{GRAIN, chunks, scratch, threads};
-use crate::planes::{Grid, copy};
+use crate::par::{chunks, scratch, threads};
 use crate::simd::{Level, level};
 use crate::transpose::{transpose, transpose_many};
 use std::ops::Range;
@@ -47,9 +46,6 @@ pub(super) fn forward(g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32]) {
 }
 
 pub(super) fn dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
-    if g.kh * g.kw == 1 && g.how.pad == 0 && g.how.stride > 1 {
-        return dx_of_few(g, w, dy, dx);
-    }
     let (level, taps, filters) = (level(), g.kh * g.kw, w);
     let (all, g) = (g, &group(g));
     let plan = Plan::dx(g).in_panels().of(all);
@@ -84,24 +80,6 @@ pub(super) fn dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
             }
             v = later;
         }
-    });
-}
-
-/// `dx` where a single tap sees only every stride-th pixel: as at stride 1 for those, else zero.
-fn dx_of_few(g: &ConvGeom, w: &[f32], dy: &[f32], out: &mut [f32]) {
-    let (level, s) = (level(), g.how.stride);
-    let seen = ConvGeom { h: g.oh, w: g.ow, how: g.how.stride(1), ..*g };
-    scratch(seen.x_len(), |few| {
-        dx(&seen, w, dy, few);
-        let (few, planes) = (&*few, GRAIN.div_ceil(g.h * g.w));
-        chunks(out, planes * g.h * g.w, |at, out| {
-            let few = few[at * planes * g.oh * g.ow..].chunks_exact(g.oh * g.ow);
-            for (plane, few) in out.chunks_exact_mut(g.h * g.w).zip(few) {
-                plane.fill(0.0);
-                let from = Grid { stride: g.ow, step: 1 };
-                copy(level, [g.oh, g.ow], few, from, plane, Grid { stride: s * g.w, step: s });
-            }
-        });
     });
 }
 
@@ -188,7 +166,9 @@ impl Run<'_> {
         let image = blocks.iter().map(|block| block.used).sum::<usize>() * plane;
         let (mut runs, mut shape) = (Vec::new(), (0, 0));
         scratch(plan.slab_len(), |slab| {
-            slab.fill(0.0);
+            if !plan.panels {
+                slab.fill(0.0);
+            }
             for (at, out) in out.chunks_mut(plan.images * image).enumerate() {
                 let source = &source[at * plan.images * plan.source_len()..];
                 let images = out.len() / image;

@@ -6,32 +6,68 @@
 use crate::elementwise::add_assign;
 use crate::gemm::{Matrix, Write, product};
 use crate::geom::ConvGeom;
-use crate::par::{chunks, map, scratch};
+use crate::par::{chunks, map, scratch, threads};
+use crate::planes::spread;
+use crate::simd::level;
 use std::ops::Range;
+
+/// Whether patches are the quicker way: they are the image itself, and so many channels of it become
+/// so few that rearranging them is most of what another way does beside its sums.
+pub(super) fn suits(g: &ConvGeom) -> bool {
+    is_its_own_matrix(g) && g.how.groups == 1 && g.c >= 4 * g.o && g.o >= 64
+}
+
+/// Whether they are for `dx`: a single tap that sees only some of the pixels, so that the columns are
+/// those pixels.
+pub(super) fn suits_dx(g: &ConvGeom) -> bool {
+    g.kh * g.kw == 1 && g.how.pad == 0 && g.how.stride > 1
+}
+
+fn is_its_own_matrix(g: &ConvGeom) -> bool {
+    g.kh * g.kw == 1 && g.how.stride == 1 && g.how.pad == 0
+}
 
 pub fn forward(g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32]) {
     let (pixels, taps) = (g.oh * g.ow, g.taps());
-    // Outputs of one group of one image lie together, so such blocks are the pieces of work.
-    chunks(y, g.group_o() * pixels, |at, y| {
-        let w = &w[at % g.how.groups * g.group_o() * taps..][..g.group_o() * taps];
+    let some = |at: usize, first: usize, y: &mut [f32]| {
+        let (first, rows) = (at % g.how.groups * g.group_o() + first, y.len() / pixels);
+        let w = Matrix::rows(&w[first * taps..][..rows * taps], taps);
         with_columns(g, group_image(g, x, at), |columns| {
-            let (w, columns) = (Matrix::rows(w, taps), Matrix::rows(columns, pixels));
-            product(g.group_o(), taps, pixels, w, columns, Write::Over, y, pixels);
+            let columns = Matrix::rows(columns, pixels);
+            product(rows, taps, pixels, w, columns, Write::Over, y, pixels);
         });
-    });
+    };
+    // Outputs of one group of one image lie together, so such blocks are the pieces of work.
+    let block = g.group_o() * pixels;
+    if g.n * g.how.groups >= threads() {
+        return chunks(y, block, |at, y| some(at, 0, y));
+    }
+    let rows = g.group_o().div_ceil(threads());
+    for (at, y) in y.chunks_exact_mut(block).enumerate() {
+        chunks(y, rows * pixels, |piece, y| some(at, piece * rows, y));
+    }
 }
 
 pub fn dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
     let (pixels, taps) = (g.oh * g.ow, g.taps());
-    chunks(dx, g.group_c() * g.h * g.w, |at, dx| {
+    let some = |at: usize, first: usize, dx: &mut [f32]| {
+        let some = ConvGeom { c: dx.len() / (g.h * g.w), how: g.how.groups(1), ..*g };
         let w = &w[at % g.how.groups * g.group_o() * taps..][..g.group_o() * taps];
-        let dy = &dy[at * g.group_o() * pixels..][..g.group_o() * pixels];
-        scratch(taps * pixels, |columns| {
-            let (w, dy) = (Matrix::columns(w, taps), Matrix::rows(dy, pixels));
-            product(taps, g.group_o(), pixels, w, dy, Write::Over, columns, pixels);
-            add_columns(g, columns, dx);
+        let w = Matrix::columns(&w[first * g.kh * g.kw..], taps);
+        let dy = Matrix::rows(&dy[at * g.group_o() * pixels..][..g.group_o() * pixels], pixels);
+        scratch(some.taps() * pixels, |columns| {
+            product(some.taps(), g.group_o(), pixels, w, dy, Write::Over, columns, pixels);
+            add_columns(&some, columns, dx);
         });
-    });
+    };
+    let (block, plane) = (g.group_c() * g.h * g.w, g.h * g.w);
+    if g.n * g.how.groups >= threads() {
+        return chunks(dx, block, |at, dx| some(at, 0, dx));
+    }
+    let channels = g.group_c().div_ceil(threads());
+    for (at, dx) in dx.chunks_exact_mut(block).enumerate() {
+        chunks(dx, channels * plane, |piece, dx| some(at, piece * channels, dx));
+    }
 }
 
 pub fn dw(g: &ConvGeom, x: &[f32], dy: &[f32], dw: &mut [f32]) {
@@ -79,8 +115,7 @@ fn group_image<'a>(g: &ConvGeom, x: &'a [f32], at: usize) -> &'a [f32] {
 
 /// Lends the matrix of patches of one group's channels `x`, `taps` by `oh·ow`.
 fn with_columns<R>(g: &ConvGeom, x: &[f32], f: impl FnOnce(&[f32]) -> R) -> R {
-    let is_its_own_matrix = g.kh * g.kw == 1 && g.how.stride == 1 && g.how.pad == 0;
-    if is_its_own_matrix {
+    if is_its_own_matrix(g) {
         return f(x);
     }
     scratch(g.taps() * g.oh * g.ow, |columns| {
@@ -103,6 +138,12 @@ fn with_columns<R>(g: &ConvGeom, x: &[f32], f: impl FnOnce(&[f32]) -> R) -> R {
 
 /// The way back: `dx` is the sum of the patches in `columns`.
 fn add_columns(g: &ConvGeom, columns: &[f32], dx: &mut [f32]) {
+    if g.kh * g.kw == 1 && g.how.pad == 0 {
+        // No pixel is seen twice.
+        let planes = dx.chunks_exact_mut(g.h * g.w).zip(columns.chunks_exact(g.oh * g.ow));
+        planes.for_each(|(dx, few)| spread(level(), few, g.ow, g.how.stride, g.w, dx));
+        return;
+    }
     dx.fill(0.0);
     for_each_line(g, |tap, i, line| {
         let Some(Line { pixel, outputs }) = line else { return };

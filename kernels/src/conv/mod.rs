@@ -1,8 +1,9 @@
 //! 2-D convolution of images with filters, and its two gradients.
 //!
 //! [`ConvGeom`] states the formula. Two ways lead to it: `depthwise` where each channel is a group of
-//! its own, and `direct` otherwise. A third, `im2col`, serves the gradient of images of few channels;
-//! besides, the benches hold the others against it.
+//! its own, and `direct` otherwise. A third, `im2col`, serves where it is quicker: for single taps that
+//! make few channels of many or skip pixels, and for the gradient of images of few channels. The benches
+//! hold the others against it.
 
 mod ahead;
 pub(crate) mod depthwise;
@@ -23,7 +24,13 @@ use crate::geom::ConvGeom;
 #[track_caller]
 pub fn conv2d(g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32]) {
     check("conv2d", g, x, w, y);
-    if depthwise::suits(g) { depthwise::forward(g, x, w, y) } else { direct::forward(g, x, w, y) }
+    if depthwise::suits(g) {
+        depthwise::forward(g, x, w, y)
+    } else if im2col::suits(g) {
+        im2col::forward(g, x, w, y)
+    } else {
+        direct::forward(g, x, w, y)
+    }
 }
 
 /// The gradient of [`conv2d`] for its images: each filter spreads `dy` back over its pixels.
@@ -37,10 +44,10 @@ pub fn conv2d_dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
     check("conv2d_dx", g, dx, w, dy);
     if depthwise::suits(g) {
         depthwise::dx(g, w, dy, dx)
-    } else if direct::suits_dx(g) {
-        direct::dx(g, w, dy, dx)
-    } else {
+    } else if im2col::suits_dx(g) || !direct::suits_dx(g) {
         im2col::dx(g, w, dy, dx)
+    } else {
+        direct::dx(g, w, dy, dx)
     }
 }
 
@@ -52,7 +59,13 @@ pub fn conv2d_dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
 #[track_caller]
 pub fn conv2d_dw(g: &ConvGeom, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     check("conv2d_dw", g, x, dw, dy);
-    if depthwise::suits(g) { depthwise::dw(g, x, dy, dw) } else { direct::dw(g, x, dy, dw) }
+    if depthwise::suits(g) {
+        depthwise::dw(g, x, dy, dw)
+    } else if im2col::suits(g) && g.n > 1 {
+        im2col::dw(g, x, dy, dw)
+    } else {
+        direct::dw(g, x, dy, dw)
+    }
 }
 
 #[track_caller]

@@ -51,7 +51,7 @@ pub(super) struct Plan {
     pub plane: usize,
     /// Whether the slab is panels of [`PANEL`] pixels of all channels, since no pixel is seen by two
     /// taps: the order in which a tile reads them.
-    panels: bool,
+    pub panels: bool,
     /// Outputs that see the same taps. Together they are all outputs.
     pub phases: Vec<Phase>,
 }
