@@ -39,6 +39,13 @@ pub(super) struct Plan<'a> {
 pub(super) fn dw(g: &ConvGeom, x: &Image, pad: Pad, dy: &[f32], dw: &mut [f32]) {
     let plan = Plan::new(g, pad);
     let blocks = plan.blocks();
+    if g.how.groups == 1 && g.n <= plan.together {
+        // Sums that nothing is added to later need not be kept until all are there.
+        let some = blocks.div_ceil(PARTS);
+        return par::chunks(dw, some * LANES * g.taps(), |i, dw| {
+            plan.at_once(x, dy, i * some..blocks.min((i + 1) * some), dw);
+        });
+    }
     let by_images = g.n.div_ceil(plan.images);
     // Where there are few parts of images, parts of output channels.
     let some = blocks.div_ceil((PARTS / by_images).max(1));
@@ -69,6 +76,24 @@ impl<'a> Plan<'a> {
         let images = g.n.div_ceil(((1 << 22) / size).clamp(1, PARTS).min(g.n));
         let (level, offsets) = (simd::level(), stage.offsets());
         Plan { g, level, stage, offsets, images, together, pass, outside }
+    }
+
+    /// All there is to some blocks of output channels, if there are no groups and all images are laid
+    /// out together.
+    fn at_once(&self, x: &Image, dy: &[f32], blocks: Range<usize>, dw: &mut [f32]) {
+        let (taps, streams) = (self.g.kh * self.g.kw, self.g.taps());
+        let Part { mut words, mut tables, .. } = self.part(0..0);
+        self.read(x, 0..self.g.n, 0, &mut words);
+        par::scratch((streams + taps) * LANES, |sums| {
+            let (sums, edges) = sums.split_at_mut(streams * LANES);
+            for (block, dw) in blocks.zip(dw.chunks_mut(LANES * streams)) {
+                sums.fill(0.0);
+                edges.fill(0.0);
+                self.block(block, dy, self.g.n, &words, &mut tables, sums, edges);
+                sums.chunks_mut(taps * LANES).for_each(|sums| add(sums, edges));
+                transpose(self.level, [streams, dw.len() / streams], sums, LANES, dw, streams);
+            }
+        });
     }
 
     /// Blocks of output channels, over all groups.
@@ -130,31 +155,25 @@ pub(super) struct Part<'a> {
 impl Part<'_> {
     /// Adds some images.
     pub fn add(&mut self, x: &Image, dy: &[f32], images: Range<usize>) {
-        let (plan, g, stage) = (self.plan, self.plan.g, &self.plan.stage);
-        let (area, taps, streams) = (g.oh * g.ow, g.kh * g.kw, g.taps());
+        let Part { plan, blocks, sums, edges, words, tables } = self;
+        let g = plan.g;
+        let (taps, streams) = (g.kh * g.kw, g.taps());
         let per_group = g.group_o().div_ceil(LANES);
-        let Part { blocks, sums, edges, words, tables, .. } = self;
-        par::scratch(stage.len() / 4 + 16, |scratch| {
-            let staged = Stage::aligned(scratch, stage.len());
-            for n in images.clone().step_by(plan.together) {
-                let some = plan.together.min(images.end - n);
-                let dy = &dy[n * g.o * area..];
-                for group in blocks.start / per_group..blocks.end.div_ceil(per_group) {
-                    for b in 0..some {
-                        stage.fill(plan.level, b, x.planes(n + b, group), staged);
-                    }
-                    read(plan.level, plan, staged, some * area, words);
-                    let mine = blocks.start.max(group * per_group)
-                        ..blocks.end.min((group + 1) * per_group);
-                    for block in mine {
-                        let i = block - blocks.start;
-                        let sums = &mut sums[i * streams * LANES..][..streams * LANES];
-                        let edges = &mut edges[i * taps * LANES..][..taps * LANES];
-                        plan.block(block, dy, some * area, words, tables, sums, edges);
-                    }
+        for n in images.clone().step_by(plan.together) {
+            let some = plan.together.min(images.end - n);
+            let dy = &dy[n * g.o * g.oh * g.ow..];
+            for group in blocks.start / per_group..blocks.end.div_ceil(per_group) {
+                plan.read(x, n..n + some, group, words);
+                let mine =
+                    blocks.start.max(group * per_group)..blocks.end.min((group + 1) * per_group);
+                for block in mine {
+                    let i = block - blocks.start;
+                    let sums = &mut sums[i * streams * LANES..][..streams * LANES];
+                    let edges = &mut edges[i * taps * LANES..][..taps * LANES];
+                    plan.block(block, dy, some, words, tables, sums, edges);
                 }
             }
-        });
+        }
     }
 
     /// The sums of the images that were added.
@@ -170,18 +189,31 @@ impl Part<'_> {
 }
 
 impl Plan<'_> {
+    /// The signs of a group of some images, as many as are laid out together.
+    fn read(&self, x: &Image, images: Range<usize>, group: usize, words: &mut [u64]) {
+        par::scratch(self.stage.len() / 4 + 16, |scratch| {
+            let staged = Stage::aligned(scratch, self.stage.len());
+            let pixels = images.len() * self.g.oh * self.g.ow;
+            for (b, n) in images.enumerate() {
+                self.stage.fill(self.level, b, x.planes(n, group), staged);
+            }
+            read(self.level, self, staged, pixels, words);
+        });
+    }
+
     /// Adds some images' sums for a block of output channels, and apart those of `dy` that met padding.
     fn block(
         &self,
         block: usize,
         dy: &[f32],
-        pixels: usize,
+        images: usize,
         words: &[u64],
         tables: &mut [Table; WORD],
         sums: &mut [f32],
         edges: &mut [f32],
     ) {
         let area = self.g.oh * self.g.ow;
+        let pixels = images * area;
         let (o, rows) = self.channels(block);
         let mut lanes = [[0.0; LANES]; TERMS];
         let passes = (0..pixels).step_by(self.pass);

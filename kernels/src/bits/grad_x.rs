@@ -55,8 +55,7 @@ struct Row {
 
 /// Whether tables are used often enough to pay for making them, and lanes are not mostly idle.
 pub(super) fn suits(g: &ConvGeom) -> bool {
-    // Of a single tap at a stride most pixels hear nothing.
-    let many = g.kh * g.kw > 1 || g.how.stride == 1 || g.group_c() >= 128;
+    let many = g.kh * g.kw > 1 || g.group_c() >= 128;
     g.taps() >= 12 && g.group_o() >= 3 && g.ow >= 3 && many
 }
 

@@ -180,14 +180,26 @@ impl Filters {
         let [o, c, kh, kw] = self.shape;
         assert_eq!(w.len(), o * c * kh * kw, "bits::Filters::unpack: w of {:?}", self.shape);
         let (taps, group_o) = (kh * kw, o / self.groups);
-        par::chunks(w, c * taps, |o, w| {
-            let (group, o) = (o / group_o, o % group_o);
-            let pair = group * group_o.div_ceil(2) + o / 2;
-            let bytes = &self.bytes[pair * c.div_ceil(4) * taps..];
-            for (c, w) in w.chunks_mut(taps).enumerate() {
-                let shift = 4 * (o % 2) + c % 4;
-                for (w, byte) in w.iter_mut().zip(&bytes[c / 4 * taps..]) {
-                    *w = value(byte >> shift);
+        let some = (par::GRAIN / (c * taps)).max(1);
+        par::chunks(w, some * c * taps, |i, w| {
+            for (j, w) in w.chunks_mut(c * taps).enumerate() {
+                let (group, o) = ((i * some + j) / group_o, (i * some + j) % group_o);
+                let pair = group * group_o.div_ceil(2) + o / 2;
+                let bytes = &self.bytes[pair * c.div_ceil(4) * taps..];
+                if taps == 1 {
+                    let four = |byte: u8| &FOUR[usize::from(byte >> (4 * (o % 2)) & 15)];
+                    let (fours, rest) = w.as_chunks_mut();
+                    fours.iter_mut().zip(bytes).for_each(|(w, byte)| *w = *four(*byte));
+                    if !rest.is_empty() {
+                        rest.copy_from_slice(&four(bytes[fours.len()])[..rest.len()]);
+                    }
+                    continue;
+                }
+                for (c, w) in w.chunks_mut(taps).enumerate() {
+                    let shift = 4 * (o % 2) + c % 4;
+                    for (w, byte) in w.iter_mut().zip(&bytes[c / 4 * taps..]) {
+                        *w = value(byte >> shift);
+                    }
                 }
             }
         });
@@ -217,9 +229,20 @@ impl Filters {
 
 /// +1.0 or -1.0, as the lowest bit says.
 #[inline(always)]
-pub(super) fn value(bits: u8) -> f32 {
-    2.0 * f32::from(bits & 1) - 1.0
+pub(super) const fn value(bits: u8) -> f32 {
+    if bits & 1 == 1 { 1.0 } else { -1.0 }
 }
+
+/// The four numbers of each nibble.
+const FOUR: [[f32; 4]; 16] = {
+    let mut four = [[0.0; 4]; 16];
+    let mut i = 0;
+    while i < 64 {
+        four[i / 4][i % 4] = value((i / 4 >> (i % 4)) as u8);
+        i += 1;
+    }
+    four
+};
 
 per_level! {
     /// The first few planes of floats into one of nibbles; whether a NaN was among them, or among
