@@ -238,7 +238,7 @@ const FOUR: [[f32; 4]; 16] = {
     let mut four = [[0.0; 4]; 16];
     let mut i = 0;
     while i < 64 {
-        four[i / 4][i % 4] = value((i / 4 >> (i % 4)) as u8);
+        four[i / 4][i % 4] = value(((i / 4) >> (i % 4)) as u8);
         i += 1;
     }
     four
