@@ -9,8 +9,8 @@ mod archive;
 
 use archive::{Case, Family};
 use dirnet::binarize::{
-    ApproxSign, Bound, Dte, Ede, Estimator, Identity, Inputs, Latent, Pad, Scale, Ste, Steepening,
-    Tanh,
+    ApproxSign, Bound, Dsq, Dte, Ede, Estimator, FourierSum, Gaussian, HalfCosine, Identity,
+    Inputs, Latent, Pad, Power, Rbnn, Scale, Ste, Steepening, SwishSign, Tanh,
 };
 use dirnet::models::{Model, Task};
 use dirnet::nn::{BatchNorm, BinConv2d, Conv2d, Linear, Module};
@@ -189,7 +189,8 @@ fn estimators() {
             _ if name.starts_with("dte_b") => {
                 Arc::new(dte(case, &case.tensor("x"), Bound::Relative))
             }
-            _ => panic!("estimators.npz: nothing judges {name}"),
+            _ if name.starts_with("half_cosine_") => Arc::new(HalfCosine),
+            _ => of_one_number(case),
         };
         case.judge(["x"], |[x]| x.binarize(&e));
     }
@@ -199,6 +200,24 @@ fn estimators() {
 /// The last setting of a case is its estimator's.
 fn clipped(case: Case<'_>) -> Ste {
     Ste { clip: case.last_setting() as f32 }
+}
+
+/// The estimators whose one setting is a number.
+fn of_one_number(case: Case<'_>) -> Arc<dyn Estimator> {
+    let number = case.last_setting() as f32;
+    let steepening = Steepening { t_min: number, t_max: number };
+    match case.name {
+        what if what.starts_with("dsq") => Arc::new(Dsq { alpha: number }),
+        what if what.starts_with("rbnn_w") => Arc::new(Rbnn { steepening, activations: false }),
+        what if what.starts_with("rbnn_a") => Arc::new(Rbnn { steepening, activations: true }),
+        what if what.starts_with("swish") => Arc::new(SwishSign { beta: number }),
+        what if what.starts_with("gaussian") => Arc::new(Gaussian { sigma: number }),
+        what if what.starts_with("fourier") => {
+            Arc::new(FourierSum { last: number as u32, omega: 0.1 })
+        }
+        what if what.starts_with("power") => Arc::new(Power { o: number }),
+        _ => panic!("estimators.npz: nothing judges {}", case.name),
+    }
 }
 
 /// EDE, standing still at the `t` of the case.

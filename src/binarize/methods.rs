@@ -142,6 +142,26 @@ pub static METHODS: &[MethodEntry] = &[
         },
     },
     MethodEntry {
+        name: "reste",
+        about: "a constant mean-abs scale for the layer, a power of |x| for weights and activations (Wu et al., 2023, arXiv 2308.06689)",
+        variants: false,
+        make: |choice| {
+            let curve = choice.estimator("reste")?;
+            let of_weights = weights(vec![], Scale::LayerMean, curve.clone());
+            Ok(Method::of("", of_weights, activations(vec![], curve)))
+        },
+    },
+    MethodEntry {
+        name: "fda",
+        about: "a constant mean-abs scale, a Fourier sum for weights and activations; without the paper's noise branch (Xu et al., 2021, arXiv 2103.00841)",
+        variants: false,
+        make: |choice| {
+            let curve = choice.estimator("fda")?;
+            let of_weights = weights(vec![], Scale::MeanAbs, curve.clone());
+            Ok(Method::of("", of_weights, activations(vec![], curve)))
+        },
+    },
+    MethodEntry {
         name: "adabin",
         about: "two levels a filter by mean and deviation with EDE, two learned levels a layer for activations (Tu et al., 2022, arXiv 2208.08084); variant=code: levels alpha · (sign + beta)",
         variants: true,
