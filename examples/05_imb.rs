@@ -2,7 +2,7 @@
 //!
 //! Run it with `cargo run --example 05_imb`.
 
-use dirnet::binarize::{Method, WeightRule};
+use dirnet::binarize::{Latent, Method, Weights};
 use dirnet::{Error, Params, Rng, Tape, Tensor};
 
 /// Bits of information in a sign that is +1 with probability p.
@@ -23,11 +23,11 @@ fn main() -> Result<(), Error> {
 
     let plain: Method = "bnn".parse()?;
     let imb: Method = "ir-net".parse()?;
-    let params = Params::new();
-    let tape = Tape::eval(&params);
-    let w = tape.constant(&weights);
-    let show = |rule: &WeightRule, filter: usize| {
-        let signs = w.binarize_weights(rule);
+    let show = |recipe: &Weights, filter: usize| {
+        let mut params = Params::new();
+        let latent = Latent::new(&mut params, "conv", weights.clone(), recipe);
+        let tape = Tape::eval(&params);
+        let signs = latent.ready(&tape).binarized();
         let signs = &signs.value()[filter * per_filter..][..per_filter];
         let p = signs.iter().filter(|&&s| s > 0.0).count() as f64 / per_filter as f64;
         (p, entropy(p), signs[0].abs())

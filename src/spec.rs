@@ -38,11 +38,14 @@ impl FromStr for Spec {
                 }
                 (&text[..=end], rest.strip_prefix('+').unwrap_or(rest))
             }
-            // `xnor-net++` is a name that ends in plus signs, not an addition.
-            None => match text.split_once('+') {
-                Some((head, rest)) if !rest.is_empty() && !rest.starts_with('+') => (head, rest),
-                _ => (text, ""),
-            },
+            // An addition is a plus with something behind it: `xnor-net++` is a name.
+            None => {
+                let mut pluses =
+                    text.match_indices('+').map(|(at, _)| (&text[..at], &text[at + 1..]));
+                let addition =
+                    |(_, rest): &(&str, &str)| !rest.is_empty() && !rest.starts_with('+');
+                pluses.find(addition).unwrap_or((text, ""))
+            }
         };
         let (name, inside) = match head.split_once('(') {
             Some((name, rest)) => {
@@ -188,7 +191,14 @@ mod tests {
 
     #[test]
     fn what_is_written_is_what_is_read() {
-        for text in ["mlp", "dte(eps=0.2,rule=a)", "dir-net+1w32a", "a(b=c)+d+e", "xnor-net++"] {
+        for text in [
+            "mlp",
+            "dte(eps=0.2,rule=a)",
+            "dir-net+1w32a",
+            "a(b=c)+d+e",
+            "xnor-net++",
+            "xnor-net+++1w32a",
+        ] {
             assert_eq!(text.parse::<Spec>().unwrap().to_string(), text);
         }
     }

@@ -9,10 +9,11 @@ mod archive;
 
 use archive::{Case, Family};
 use dirnet::binarize::{
-    ApproxSign, Bound, Dte, Ede, Estimator, Identity, Pad, Scale, Ste, Steepening, Tanh, WeightRule,
+    ApproxSign, Bound, Dsq, Dte, Ede, Estimator, FourierSum, Gaussian, HalfCosine, Identity,
+    Inputs, Latent, Pad, Power, Rbnn, Scale, Ste, Steepening, SwishSign, Tanh,
 };
 use dirnet::models::{Model, Task};
-use dirnet::nn::{BatchNorm, Conv2d, Linear, Module};
+use dirnet::nn::{BatchNorm, BinConv2d, Conv2d, Linear, Module};
 use dirnet::ops::{Conv, concat};
 use dirnet::optim::{Adam, Optimize, Schedule, Sgd};
 use dirnet::{Method, Params, Rng, Role, Spec, Tape, Tensor, Var};
@@ -188,7 +189,8 @@ fn estimators() {
             _ if name.starts_with("dte_b") => {
                 Arc::new(dte(case, &case.tensor("x"), Bound::Relative))
             }
-            _ => panic!("estimators.npz: nothing judges {name}"),
+            _ if name.starts_with("half_cosine_") => Arc::new(HalfCosine),
+            _ => of_one_number(case),
         };
         case.judge(["x"], |[x]| x.binarize(&e));
     }
@@ -198,6 +200,24 @@ fn estimators() {
 /// The last setting of a case is its estimator's.
 fn clipped(case: Case<'_>) -> Ste {
     Ste { clip: case.last_setting() as f32 }
+}
+
+/// The estimators whose one setting is a number.
+fn of_one_number(case: Case<'_>) -> Arc<dyn Estimator> {
+    let number = case.last_setting() as f32;
+    let steepening = Steepening { t_min: number, t_max: number };
+    match case.name {
+        what if what.starts_with("dsq") => Arc::new(Dsq { alpha: number }),
+        what if what.starts_with("rbnn_w") => Arc::new(Rbnn { steepening, activations: false }),
+        what if what.starts_with("rbnn_a") => Arc::new(Rbnn { steepening, activations: true }),
+        what if what.starts_with("swish") => Arc::new(SwishSign { beta: number }),
+        what if what.starts_with("gaussian") => Arc::new(Gaussian { sigma: number }),
+        what if what.starts_with("fourier") => {
+            Arc::new(FourierSum { last: number as u32, omega: 0.1 })
+        }
+        what if what.starts_with("power") => Arc::new(Power { o: number }),
+        _ => panic!("estimators.npz: nothing judges {}", case.name),
+    }
 }
 
 /// EDE, standing still at the `t` of the case.
@@ -239,47 +259,101 @@ fn binary_weights_and_products() {
             _ if name.ends_with("_ede") => Arc::new(ede(case)),
             _ => Arc::new(clipped(case)),
         };
-        let rule = |balance, scale| WeightRule { balance, scale, estimator: e.clone() };
-        let imb = rule(true, Scale::Shift);
         if name.starts_with("binary_conv2d") {
             let [stride, pad, groups, border, _] = case.settings();
             let how = Conv::valid().stride(stride as usize).pad(pad as usize);
             let how = how.groups(groups as usize);
             let outside = [Pad::Minus, Pad::Zero, Pad::Plus][(border + 1.0) as usize];
-            case.judge(["x", "w"], |[x, w]| x.bin_conv2d(&w, how, outside, &imb, &e));
+            case.judge(["x", "w"], |[x, w]| {
+                let y = w.standardize();
+                x.bin_conv2d(&y, &Scale::Shift.of(&w, &y), how, outside, [&e, &e])
+            });
             if outside == Pad::Zero {
-                case.judge(["x", "w"], |[x, w]| {
-                    x.binarize(&e).conv2d(&w.binarize_weights(&imb), how)
-                });
+                case.judge(["x", "w"], |[x, w]| x.binarize(&e).conv2d(&imb(&w, &e), how));
             }
         } else if name.starts_with("binary_linear") {
-            case.judge(["x", "w"], |[x, w]| x.bin_linear(&w, &imb, &e));
-            case.judge(["x", "w"], |[x, w]| x.binarize(&e).linear(&w.binarize_weights(&imb)));
-        } else if name.starts_with("mean_abs_detached") {
-            case.judge(["w"], |[w]| w.binarize_weights(&rule(false, Scale::MeanAbs)));
-        } else if name.starts_with("mean_abs_through") {
-            // No rule differentiates its scale; the same in plain operations.
-            case.judge(["w"], |[w]| {
-                let (o, n) = (w.shape()[0], w.value().len() / w.shape()[0]);
-                let rows = w.reshape([o, n]);
-                let ones = w.tape().constant(Tensor::full([1, n], 1.0 / n as f32));
-                let scale = rows.abs().linear(&ones).reshape([o]);
-                let signs = rows.binarize(&e).reshape([1, o, n]);
-                signs.mul_channels(&scale).reshape(w.shape())
+            case.judge(["x", "w"], |[x, w]| {
+                let y = w.standardize();
+                x.bin_linear(&y, &Scale::Shift.of(&w, &y), [&e, &e])
             });
+            case.judge(["x", "w"], |[x, w]| x.binarize(&e).linear(&imb(&w, &e)));
+        } else if name.starts_with("mean_abs_detached") {
+            case.judge(["w"], |[w]| w.binarize_weights(&Scale::MeanAbs.of(&w, &w), &e));
+        } else if name.starts_with("mean_abs_through") {
+            case.judge(["w"], |[w]| w.binarize_weights(&Scale::MeanAbsThrough.of(&w, &w), &e));
         } else if name.contains("_unscaled") {
-            case.judge(["w"], |[w]| w.binarize_weights(&rule(true, Scale::None)));
+            case.judge(["w"], |[w]| w.standardize().binarize(&e));
         } else if name.starts_with("imb") {
             case.judge(["w"], |[w]| {
                 if case.has("standardized") {
                     let y = w.standardize();
                     case.compare_tensor("standardized", y.value());
-                    case.compare_tensor("s", &Scale::Shift.of(y.value()).map(f32::log2));
+                    let scale = Scale::Shift.of(&w, &y).value().clone();
+                    case.compare_tensor("s", &scale.map(f32::log2));
                 }
-                w.binarize_weights(&imb)
+                imb(&w, &e)
             });
         } else {
             panic!("binarize.npz: nothing judges {name}");
+        }
+    }
+    family.finish();
+}
+
+fn imb<'t>(w: &Var<'t>, e: &Arc<dyn Estimator>) -> Var<'t> {
+    let y = w.standardize();
+    y.binarize_weights(&Scale::Shift.of(w, &y), e)
+}
+
+/// Weights, inputs and products of each method, the learned numbers by their names.
+#[test]
+fn methods() {
+    let family = Family::open("methods");
+    for case in family.cases() {
+        let (part, rest) = case.name.split_once('_').expect("PART_METHOD");
+        let method: Method = rest.trim_end_matches("_dense").parse().unwrap();
+        let (weights, activations) =
+            (method.weights.as_ref().unwrap(), method.activations.as_ref().unwrap());
+        let mut params = Params::new();
+        let x = if part == "weights" { Tensor::zeros([1]) } else { case.tensor("x") };
+        let run: Box<dyn for<'t> Fn(&Var<'t>) -> Var<'t>> = match part {
+            "weights" => {
+                let latent = Latent::new(&mut params, "a", case.tensor("w"), weights);
+                Box::new(move |x| latent.ready(x.tape()).binarized())
+            }
+            "inputs" => {
+                let inputs = Inputs::new(&mut params, "a", &x.shape()[1..], activations);
+                Box::new(move |x| inputs.binarized(x))
+            }
+            "product" => {
+                let (w, size) = (case.tensor("w"), [x.shape()[2], x.shape()[3]]);
+                let filter = [w.shape()[1], w.shape()[0], w.shape()[2]];
+                let (how, rng) = (Conv::same(3), &mut Rng::seed(0));
+                let conv = BinConv2d::new(&mut params, "a", filter, how, size, &method, rng);
+                Box::new(move |x| conv.forward(x))
+            }
+            other => panic!("methods.npz: nothing judges {other}"),
+        };
+        let ids: Vec<_> = params.iter().map(|(id, _)| id).collect();
+        let key = |params: &Params, id| {
+            let last = params[id].name.rsplit('.').next().unwrap().to_string();
+            if last == "weight" { "w".to_string() } else { last }
+        };
+        for &id in &ids {
+            let value = case.tensor(&key(&params, id));
+            params.set(id, value);
+        }
+        let tape = Tape::train(&params).at(case.first_setting() as f32);
+        let x = tape.variable(x);
+        let y = run(&x);
+        case.compare_tensor("y", y.value());
+        let grads = (&y * &tape.constant(case.tensor("cov"))).sum().backward();
+        if part != "weights" {
+            case.compare_tensor("dx", grads.wrt(&x).expect("x is used"));
+        }
+        for &id in &ids {
+            let gradient = grads.get(id).unwrap_or_else(|| panic!("{}", case.name));
+            case.compare_tensor(&format!("d{}", key(&params, id)), gradient);
         }
     }
     family.finish();

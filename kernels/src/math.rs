@@ -87,9 +87,45 @@ pub fn sech2(x: f32) -> f32 {
     4.0 * e / ((1.0 + e) * (1.0 + e))
 }
 
+/// The natural logarithm, with a relative error below 3e-7: -∞ at zero, NaN below.
+#[inline(always)]
+pub fn ln(x: f32) -> f32 {
+    // A subnormal number is made a normal one first.
+    let small = x < f32::MIN_POSITIVE;
+    let scaled = if small { x * 8_388_608.0 } else { x };
+    // scaled = m · 2^whole with m between √½ and √2, and ln m = 2·artanh((m - 1) / (m + 1)).
+    let whole = (scaled.to_bits().wrapping_sub(0x3f35_04f3) as i32) >> 23;
+    let m = f32::from_bits(scaled.to_bits().wrapping_sub((whole << 23) as u32));
+    let s = (m - 1.0) / (m + 1.0);
+    let z = s * s;
+    let p = z * (1.0 / 9.0) + 1.0 / 7.0;
+    let p = p * z + 1.0 / 5.0;
+    let p = p * z + 1.0 / 3.0;
+    let part = 2.0 * s + 2.0 * s * z * p;
+    let whole = whole as f32 - if small { 23.0 } else { 0.0 };
+    let y = whole * LN_2_HIGH + (part + whole * LN_2_LOW);
+    let y = if x == 0.0 { f32::NEG_INFINITY } else { y };
+    let y = if x == f32::INFINITY { x } else { y };
+    if x >= 0.0 { y } else { f32::NAN }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ln_is_within_its_stated_error() {
+        for x in floats() {
+            let (found, exact) = (ln(x), f64::from(x).ln());
+            if !(exact.is_finite() && exact != 0.0) {
+                assert!(found.is_nan() == exact.is_nan(), "ln {x}: {found}");
+                assert!(found.is_nan() || found == exact as f32, "ln {x}: {found}");
+                continue;
+            }
+            let error = (f64::from(found) - exact).abs() / exact.abs();
+            assert!(error < 3e-7, "ln {x}: {found}, error {error:e}");
+        }
+    }
 
     /// Two million floats over all bit patterns: tiny, huge, infinite, NaN, of both signs.
     fn floats() -> impl Iterator<Item = f32> {

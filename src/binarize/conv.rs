@@ -1,8 +1,7 @@
-//! Binary convolution: the fast twin of `x.binarize(&e).conv2d(&w.binarize_weights(&rule), how)`.
+//! Binary convolution: the fast twin of `x.binarize(&e).conv2d(&w.binarize_weights(&scale, &e), how)`.
 
-use super::imb::Latent;
 use super::sign::Slope;
-use super::{Estimator, Pad, WeightRule};
+use super::{Estimator, Pad};
 use crate::ops::Conv;
 use crate::tensor::Held;
 use crate::{Tensor, Var};
@@ -11,72 +10,109 @@ use dirnet_kernels::{ConvGeom, elementwise::scale_channels};
 use std::sync::Arc;
 
 impl<'t> Var<'t> {
-    /// Convolution of the signs of an `N C H W` batch with the signs of latent `O C/groups K K`
+    /// Convolution of the signs of an `N C H W` batch with the signs of prepared `O C/groups K K`
     /// weights, computed from the bits: an exact integer, times a scale for each output channel.
     ///
     /// ```text
-    /// forward    z = sign(x) ⊛ sign(y),  out = scale(y) · z,   y = weights made ready by the rule
-    /// backward   dz = scale · dout,
+    /// forward    z = sign(x) ⊛ sign(w),  y = scale · z
+    /// backward   dz = scale · dy,  G = patches of x's signs against dy,
     ///            dx = slope(x) · (filters' signs spread dz back),
-    ///            dw = rule's way back of slope(y) · (patches of x's signs against dz)
+    ///            dw = slope(w) · scale · G,  dscale = Σ sign(w) · G
     /// ```
     ///
-    /// Saved: the bits of `x`, the bits of the weights, and of `x` itself what the estimator needs,
-    /// which is one more bit an element for one with a [`window`](Estimator::window). `pad` is what
-    /// stands outside the image: nothing at all by default, so that a padded tap adds no term.
+    /// So the gradient of the scale costs no pass over activations. Saved: the bits of `x`, the bits
+    /// of the weights and the prepared weights, and of `x` itself what the estimator needs, which is
+    /// one more bit an element for one with a [`window`](Estimator::window). `pad` is what stands
+    /// outside the image: nothing at all by default, so that a padded tap adds no term. Of the two
+    /// estimators the first is that of the weights.
     ///
     /// # Panics
-    /// If the channels differ, or the filter is larger than the padded image.
+    /// If the channels differ, the filter is larger than the padded image, or there is not one scale
+    /// a filter.
     #[track_caller]
     pub fn bin_conv2d(
         &self,
         w: &Var<'t>,
+        scale: &Var<'t>,
         how: Conv,
         pad: Pad,
-        rule: &WeightRule,
-        estimator: &Arc<dyn Estimator>,
+        [of_weights, of_inputs]: [&Arc<dyn Estimator>; 2],
     ) -> Var<'t> {
         let g = ConvGeom::new(self.shape(), w.shape(), how);
-        let latent = Latent::of(w, rule);
-        let (ready, scale) = latent.ready();
-        let filters = Filters::pack(&g, &ready);
+        assert_eq!(scale.shape(), [g.o], "bin_conv2d: one scale a filter of {:?}", w.shape());
+        let filters = Filters::pack(&g, w.value());
         let image = signs(&g, self.value());
+        let factor = scale.value().clone();
         let y = if g.taps() <= i16::MAX as usize {
-            Tensor::integers(g.y(), scale.clone(), |z| {
+            Tensor::integers(g.y(), factor.clone(), |z| {
                 bits::conv2d_i16(&g, &image, &filters, pad, z);
             })
         } else {
             let z = Tensor::build(g.y(), |z| bits::conv2d(&g, &image, &filters, pad, z));
-            Tensor::build(g.y(), |y| scale_channels(g.n, g.o, g.oh * g.ow, &z, &scale, y))
+            Tensor::build(g.y(), |y| scale_channels(g.n, g.o, g.oh * g.ow, &z, &factor, y))
         };
 
-        let slope = Slope::save(estimator, self);
+        let slope = Slope::save(of_inputs, self);
+        let latent = Latent::save(w, scale, of_weights);
         let filters = Held::by(filters, Filters::bytes);
-        self.tape().record("bin_conv2d", y, [self, w], move |dy, wanted| {
+        self.tape().record("bin_conv2d", y, [self, w, scale], move |dy, wanted| {
             let finish = |first, dx: &mut [f32]| slope.apply(first, dx);
+            let of_weights = wanted[1] || wanted[2];
             let mut dw = Tensor::zeros(g.filters());
             let dx = wanted[0].then(|| {
-                Tensor::build(g.x(), |dx| match wanted[1] {
+                Tensor::build(g.x(), |dx| match of_weights {
                     true => {
                         let dw = dw.data_mut();
                         bits::conv2d_backward(
-                            &g, &image, &filters, &scale, pad, &dy, dx, dw, finish,
+                            &g, &image, &filters, &factor, pad, &dy, dx, dw, finish,
                         );
                     }
-                    false => bits::scaled_conv2d_dx(&g, &filters, &scale, &dy, dx, finish),
+                    false => bits::scaled_conv2d_dx(&g, &filters, &factor, &dy, dx, finish),
                 })
             });
-            if wanted == [false, true] {
+            if !wanted[0] && of_weights {
                 bits::conv2d_dw(&g, &image, pad, &dy, dw.data_mut());
             }
-            let dw = wanted[1].then(|| {
-                for (dw, scale) in dw.data_mut().chunks_mut(g.taps()).zip(&*scale) {
-                    dw.iter_mut().for_each(|dw| *dw *= scale);
-                }
-                latent.backward(dw)
-            });
-            [dx, dw]
+            let [dw, dscale] = latent.backward(dw, [wanted[1], wanted[2]]);
+            [dx, dw, dscale]
         })
+    }
+}
+
+/// What the way back to prepared weights and their scale needs: both, shared with the tape.
+pub(super) struct Latent {
+    w: Tensor,
+    scale: Tensor,
+    slope: Slope,
+}
+
+impl Latent {
+    pub(super) fn save(w: &Var<'_>, scale: &Var<'_>, estimator: &Arc<dyn Estimator>) -> Self {
+        let (w_, scale) = (w.value().clone(), scale.value().clone());
+        Latent { slope: Slope::save(estimator, w), w: w_, scale }
+    }
+
+    /// From the gradient of `sign(w)` times 1 to those of `w` and of the scale.
+    pub(super) fn backward(&self, mut dsigns: Tensor, wanted: [bool; 2]) -> [Option<Tensor>; 2] {
+        let o = self.scale.len();
+        let n = self.w.len() / o.max(1);
+        let dscale = wanted[1].then(|| {
+            Tensor::build([o], |dscale| {
+                for (c, dscale) in dscale.iter_mut().enumerate() {
+                    let here = c * n..(c + 1) * n;
+                    let signs = self.w[here.clone()].iter().map(|&w| f64::from(bits::sign(w)));
+                    let sum: f64 = signs.zip(&dsigns[here]).map(|(s, &d)| s * f64::from(d)).sum();
+                    *dscale = sum as f32;
+                }
+            })
+        });
+        let dw = wanted[0].then(|| {
+            for (d, scale) in dsigns.data_mut().chunks_mut(n.max(1)).zip(&*self.scale) {
+                d.iter_mut().for_each(|d| *d *= scale);
+            }
+            self.slope.times(dsigns)
+        });
+        [dw, dscale]
     }
 }
 
@@ -91,8 +127,8 @@ fn signs(g: &ConvGeom, x: &Tensor) -> Arc<Held<Image>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::binarize::Scale;
     use crate::binarize::estimator::estimator;
-    use crate::binarize::{Method, Scale};
     use crate::{Params, Rng, Role, Tape};
 
     fn close(a: &Tensor, b: &Tensor, what: &str) {
@@ -114,40 +150,41 @@ mod tests {
             ([2, 16, 8, 8], [8, 16, 5, 5], Conv::same(5).dilation(2).pad(4)),
         ] {
             let (x, w) = (Tensor::randn(x, 1.0, &mut rng), Tensor::randn(w, 0.5, &mut rng));
-            for method in ["bnn", "ir-net", "dir-net"] {
-                let method: Method = method.parse().unwrap();
-                let (rule, e) = (method.weights.unwrap(), method.activations.unwrap());
+            let scale = Tensor::uniform([w.shape()[0]], 1.0, &mut rng);
+            for (of_weights, of_inputs) in [("ste", "ste"), ("ede", "approx-sign"), ("dte", "dte")]
+            {
+                let e = [of_weights, of_inputs].map(|e| estimator(e).unwrap());
                 let run = |fast: bool| {
                     let tape = Tape::train(&params).at(0.7);
-                    let (x, w) = (tape.variable(&x), tape.variable(&w));
+                    let [x, w, scale] = [&x, &w, &scale].map(|v| tape.variable(v));
                     let y = match fast {
-                        true => x.bin_conv2d(&w, how, Pad::Zero, &rule, &e),
-                        false => x.binarize(&e).conv2d(&w.binarize_weights(&rule), how),
+                        true => x.bin_conv2d(&w, &scale, how, Pad::Zero, [&e[0], &e[1]]),
+                        false => x.binarize(&e[1]).conv2d(&w.binarize_weights(&scale, &e[0]), how),
                     };
                     let grads = y.square().sum().backward();
                     let grad = |x| grads.wrt(x).unwrap().clone();
-                    (y.value().clone(), grad(&x), grad(&w))
+                    [y.value().clone(), grad(&x), grad(&w), grad(&scale)]
                 };
-                let (fast, readable) = (run(true), run(false));
-                assert_eq!(fast.0, readable.0, "{:?} forward", method.spec);
-                close(&fast.1, &readable.1, "dx");
-                close(&fast.2, &readable.2, "dw");
+                let names = ["y", "dx", "dw", "dscale"];
+                for ((fast, readable), name) in run(true).iter().zip(&run(false)).zip(names) {
+                    close(fast, readable, name);
+                }
             }
         }
     }
 
     #[test]
-    fn a_mean_scale_agrees_with_the_readable_chain() {
+    fn with_a_power_of_two_for_a_scale_it_equals_the_readable_chain() {
         let mut rng = Rng::seed(12);
         let params = Params::new();
         let e = estimator("ste").unwrap();
-        let rule = WeightRule { balance: false, scale: Scale::MeanAbs, estimator: e.clone() };
         let tape = Tape::eval(&params);
         let x = tape.constant(Tensor::randn([2, 4, 5, 5], 1.0, &mut rng));
         let w = tape.constant(Tensor::randn([3, 4, 3, 3], 1.0, &mut rng));
-        let fast = x.bin_conv2d(&w, Conv::same(3), Pad::Zero, &rule, &e);
-        let readable = x.binarize(&e).conv2d(&w.binarize_weights(&rule), Conv::same(3));
-        close(fast.value(), readable.value(), "forward");
+        let scale = Scale::Shift.of(&w, &w);
+        let fast = x.bin_conv2d(&w, &scale, Conv::same(3), Pad::Zero, [&e, &e]);
+        let readable = x.binarize(&e).conv2d(&w.binarize_weights(&scale, &e), Conv::same(3));
+        assert_eq!(fast.value(), readable.value());
     }
 
     #[test]
@@ -156,14 +193,13 @@ mod tests {
         let mut params = Params::new();
         let w = Tensor::randn([16, 16, 3, 3], 0.5, &mut rng);
         let w = params.add("w", Role::Latent, w);
-        let method: Method = "bnn".parse().unwrap();
-        let (rule, e) = (method.weights.unwrap(), method.activations.unwrap());
+        let e = estimator("ste").unwrap();
         let tape = Tape::train(&params);
         let image = Tensor::randn([8, 16, 32, 32], 1.0, &mut rng);
         let elements = image.len();
         {
-            let x = tape.variable(&image);
-            x.bin_conv2d(&tape.param(w), Conv::same(3), Pad::Zero, &rule, &e);
+            let (x, w) = (tape.variable(&image), tape.param(w));
+            x.bin_conv2d(&w, &Scale::None.of(&w, &w), Conv::same(3), Pad::Zero, [&e, &e]);
         }
         assert!(!image.is_shared(), "the tape holds on to the layer's input");
         let saved = tape.into_saved();

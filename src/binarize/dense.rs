@@ -1,8 +1,8 @@
-//! Binary dense layer: the fast twin of `x.binarize(&e).linear(&w.binarize_weights(&rule))`.
+//! Binary dense layer: the fast twin of `x.binarize(&e).linear(&w.binarize_weights(&scale, &e))`.
 
-use super::imb::Latent;
+use super::Estimator;
+use super::conv::Latent;
 use super::sign::Slope;
-use super::{Estimator, WeightRule};
 use crate::tensor::Held;
 use crate::{Tensor, Var};
 use dirnet_kernels::bits::{self, Rows};
@@ -10,56 +10,60 @@ use dirnet_kernels::elementwise::scale_channels;
 use std::sync::Arc;
 
 impl<'t> Var<'t> {
-    /// The product of the signs of `N IN` rows with the signs of latent `OUT IN` weights, computed
+    /// The product of the signs of `N IN` rows with the signs of prepared `OUT IN` weights, computed
     /// from the bits: an exact integer, times a scale for each output.
     ///
     /// ```text
-    /// forward    z = sign(x) · sign(y)ᵀ,  out = scale(y) · z,   y = weights made ready by the rule
-    /// backward   dz = scale · dout,  dx = slope(x) · (dz · sign(y)),
-    ///            dw = rule's way back of slope(y) · (dzᵀ · sign(x))
+    /// forward    z = sign(x) · sign(w)ᵀ,  y = scale · z
+    /// backward   dz = scale · dy,  G = dyᵀ · sign(x),  dx = slope(x) · (dz · sign(w)),
+    ///            dw = slope(w) · scale · G,  dscale = Σ sign(w) · G
     /// ```
     ///
+    /// Of the two estimators the first is that of the weights.
+    ///
     /// # Panics
-    /// If either is no matrix, or the inner sizes differ.
+    /// If either is no matrix, the inner sizes differ, or there is not one scale an output.
     #[track_caller]
     pub fn bin_linear(
         &self,
         w: &Var<'t>,
-        rule: &WeightRule,
-        estimator: &Arc<dyn Estimator>,
+        scale: &Var<'t>,
+        [of_weights, of_inputs]: [&Arc<dyn Estimator>; 2],
     ) -> Var<'t> {
         let (&[n, k], &[o, inner]) = (self.shape(), w.shape()) else {
             panic!("bin_linear: not two matrices: {:?} x {:?}", self.shape(), w.shape())
         };
         assert_eq!(k, inner, "bin_linear: inner sizes differ: [{n}, {k}] x [{o}, {inner}]");
-        let latent = Latent::of(w, rule);
-        let (ready, scale) = latent.ready();
-        let (x, signs) = (Rows::pack(n, k, self.value()), Rows::pack(o, k, &ready));
-        let scaled = move |z: Tensor, scale: &Tensor| {
-            Tensor::build([n, o], |y| scale_channels(n, o, 1, &z, scale, y))
+        assert_eq!(scale.shape(), [o], "bin_linear: one scale an output of [{o}, {inner}]");
+        let (x, signs) = (Rows::pack(n, k, self.value()), Rows::pack(o, k, w.value()));
+        let scaled = move |z: &Tensor, scale: &Tensor| {
+            Tensor::build([n, o], |y| scale_channels(n, o, 1, z, scale, y))
         };
         let z = Tensor::build([n, o], |z| bits::dense(n, k, o, &x, &signs, z));
-        let y = scaled(z, &scale);
+        let factor = scale.value().clone();
+        let y = scaled(&z, &factor);
 
-        let slope = Slope::save(estimator, self);
+        let slope = Slope::save(of_inputs, self);
+        let latent = Latent::save(w, scale, of_weights);
         let (x, signs) = (Held::by(x, Rows::bytes), Held::by(signs, Rows::bytes));
-        self.tape().record("bin_linear", y, [self, w], move |dy, wanted| {
-            let dz = scaled(dy, &scale);
+        self.tape().record("bin_linear", y, [self, w, scale], move |dy, wanted| {
             let dx = wanted[0].then(|| {
+                let dz = scaled(&dy, &factor);
                 slope.times(Tensor::build([n, k], |dx| bits::dense_dx(n, k, o, &signs, &dz, dx)))
             });
-            let dw = wanted[1].then(|| {
-                let dw = Tensor::build([o, k], |dw| bits::dense_dw(n, k, o, &x, &dz, dw));
-                latent.backward(dw)
-            });
-            [dx, dw]
+            if !wanted[1] && !wanted[2] {
+                return [dx, None, None];
+            }
+            let dw = Tensor::build([o, k], |dw| bits::dense_dw(n, k, o, &x, &dy, dw));
+            let [dw, dscale] = latent.backward(dw, [wanted[1], wanted[2]]);
+            [dx, dw, dscale]
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::binarize::Method;
+    use crate::binarize::estimator::estimator;
     use crate::{Params, Rng, Tape, Tensor};
 
     #[test]
@@ -67,22 +71,21 @@ mod tests {
         let mut rng = Rng::seed(21);
         let params = Params::new();
         let (x, w) = (Tensor::randn([5, 37], 1.0, &mut rng), Tensor::randn([6, 37], 1.0, &mut rng));
-        for method in ["bnn", "ir-net", "dir-net"] {
-            let method: Method = method.parse().unwrap();
-            let (rule, e) = (method.weights.unwrap(), method.activations.unwrap());
+        let scale = Tensor::uniform([6], 1.0, &mut rng);
+        for (of_weights, of_inputs) in [("ste", "ste"), ("ede", "approx-sign"), ("dte", "dte")] {
+            let e = [of_weights, of_inputs].map(|e| estimator(e).unwrap());
             let run = |fast: bool| {
                 let tape = Tape::train(&params).at(0.3);
-                let (x, w) = (tape.variable(&x), tape.variable(&w));
+                let [x, w, scale] = [&x, &w, &scale].map(|v| tape.variable(v));
                 let y = match fast {
-                    true => x.bin_linear(&w, &rule, &e),
-                    false => x.binarize(&e).linear(&w.binarize_weights(&rule)),
+                    true => x.bin_linear(&w, &scale, [&e[0], &e[1]]),
+                    false => x.binarize(&e[1]).linear(&w.binarize_weights(&scale, &e[0])),
                 };
                 let grads = y.square().sum().backward();
-                (y.value().clone(), grads.wrt(&x).unwrap().clone(), grads.wrt(&w).unwrap().clone())
+                let grad = |x| grads.wrt(x).unwrap().clone();
+                [y.value().clone(), grad(&x), grad(&w), grad(&scale)]
             };
-            let (fast, readable) = (run(true), run(false));
-            assert_eq!(fast.0, readable.0);
-            for (a, b) in [(&fast.1, &readable.1), (&fast.2, &readable.2)] {
+            for (a, b) in run(true).iter().zip(&run(false)) {
                 let size = b.iter().fold(0f32, |m, b| m.max(b.abs()));
                 assert!(a.iter().zip(&**b).all(|(a, b)| (a - b).abs() <= 1e-5 * size));
             }

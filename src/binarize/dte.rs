@@ -1,7 +1,7 @@
 //! The distribution-sensitive two-stage estimator: steepening with a floor under what can still
 //! learn.
 
-use super::estimator::{Estimator, Steepening, Tanh};
+use super::estimator::{Entry, Estimator, Steepening, Tanh};
 use std::sync::Arc;
 
 /// When an element counts as one that can still be updated.
@@ -121,6 +121,23 @@ fn steepest_absolute(q: f32, tau: f32) -> f32 {
     }
     low as f32
 }
+
+/// The estimator of this file.
+pub(super) const ENTRIES: &[Entry] = &[Entry {
+    name: "dte",
+    make: |options| {
+        let bound = options.word("rule", 'b', &[("a", 'a'), ("b", 'b')])?;
+        Ok(Arc::new(Dte {
+            steepening: Steepening::parse(options)?,
+            eps: options.number("eps", Dte::default().eps, 0.0..=0.99)?,
+            bound: match bound {
+                'a' => Bound::Absolute(options.number("tau", 1.0, 1e-3..=1e3)?),
+                _ => Bound::Relative(options.number("rho", 0.1, 1e-3..=0.999)?),
+            },
+        }))
+    },
+    known: &[(0.0, 0.0, 1.0), (0.0, 1.5, 0.977_83), (0.5, 0.3, 0.915_137)],
+}];
 
 #[cfg(test)]
 mod tests {

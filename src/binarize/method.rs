@@ -1,14 +1,16 @@
-//! Methods by name: which weight rule, which estimator, which latent clip go together.
+//! A method: a recipe of parts for the weights, the activations, and what stands between layers.
 
 use super::estimator::{Estimator, estimator};
-use super::{Scale, WeightRule};
+use super::layer::{Activations, Weights};
+use super::methods::METHODS;
 use crate::error::unknown;
+use crate::spec::Options;
 use crate::{Error, Spec};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// How a network is binarized: a recipe of named parts.
+/// How a network is binarized.
 ///
 /// ```
 /// use dirnet::Method;
@@ -16,81 +18,73 @@ use std::sync::Arc;
 /// assert!(method.weights.is_some() && method.activations.is_none());
 /// # Ok::<(), dirnet::Error>(())
 /// ```
+///
+/// One of one's own is the same put together by hand; see [`Method::of`].
 #[derive(Clone, Debug)]
 pub struct Method {
     /// As it was chosen.
     pub spec: Spec,
     /// What becomes of the weights; `None` keeps them in float.
-    pub weights: Option<WeightRule>,
-    /// The estimator behind the sign of the activations; `None` keeps them in float.
-    pub activations: Option<Arc<dyn Estimator>>,
+    pub weights: Option<Weights>,
+    /// What becomes of the activations; `None` keeps them in float.
+    pub activations: Option<Activations>,
+    /// Whether the output of a convolution is multiplied by a learned number for each channel, row
+    /// and column: their outer product (XNOR-Net++, Bulat and Tzimiropoulos, 2019, arXiv 1909.13863).
+    pub outer_gain: bool,
+    /// What stands between layers where activations are signs.
+    pub between: Between,
     /// Latent weights are clipped to this size after each step.
     pub latent_clip: Option<f32>,
 }
 
-/// The methods there are, and what each is made of.
-pub static METHODS: &[(&str, &str)] = &[
-    ("fp32", "everything in float: the yardstick"),
-    (
-        "bnn",
-        "plain signs, clipped straight-through, latent weights clipped to ±1 (Courbariaux et al., 2016, arXiv 1602.02830)",
-    ),
-    (
-        "ir-net",
-        "IMB weights with a power-of-two scale, EDE for weights and activations (Qin et al., 2020, arXiv 1909.10788)",
-    ),
-    (
-        "dir-net",
-        "IMB weights with a power-of-two scale, DTE for weights and activations (Qin et al., 2022, arXiv 2109.12338)",
-    ),
-];
-
-impl FromStr for Method {
-    type Err = Error;
-
-    /// Options in brackets go to the method's estimator; `+1w32a` keeps activations in float.
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let spec: Spec = text.parse()?;
-        let named = |name: &str| {
-            estimator(&Spec { name: name.into(), plus: vec![], ..spec.clone() }.to_string())
-        };
-        let plain =
-            |e: Arc<dyn Estimator>| WeightRule { balance: false, scale: Scale::None, estimator: e };
-        let imb =
-            |e: Arc<dyn Estimator>| WeightRule { balance: true, scale: Scale::Shift, estimator: e };
-        let (weights, activations, latent_clip) = match spec.name.as_str() {
-            "fp32" => {
-                crate::spec::Options::of(&spec).finish()?;
-                (None, None, None)
-            }
-            "bnn" => (Some(plain(named("ste")?)), Some(named("ste")?), Some(1.0)),
-            "ir-net" => (Some(imb(named("ede")?)), Some(named("ede")?), None),
-            "dir-net" => (Some(imb(named("dte")?)), Some(named("dte")?), None),
-            other => {
-                let names: Vec<_> = METHODS.iter().map(|(name, _)| *name).collect();
-                return Err(unknown("method", other, &names));
-            }
-        };
-        let mut method = Method { spec: spec.clone(), weights, activations, latent_clip };
-        for plus in &spec.plus {
-            match plus.as_str() {
-                "1w32a" if method.weights.is_some() => method.activations = None,
-                "1w32a" => {
-                    return Err(Error::Setting("fp32 has no one-bit weights: +1w32a".into()));
-                }
-                other => return Err(unknown("addition to a method", other, &["1w32a"])),
-            }
-        }
-        Ok(method)
-    }
+/// What stands between layers, before a sign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Between {
+    /// `clamp(x, -1, 1)`
+    Hardtanh,
+    /// `prelu(x - g) + z`, with `g`, `z` and the slope below learned for each channel (ReActNet, Liu
+    /// et al., 2020, arXiv 2003.03488).
+    Rprelu,
 }
 
 impl Method {
+    /// A method of these weights and activations, with nothing beside.
+    ///
+    /// ```
+    /// use dirnet::{Method, binarize::{Activations, Scale, Standardize, Weights, estimator}};
+    /// use std::sync::Arc;
+    /// let ste = estimator("ste")?;
+    /// let method = Method::of("mine", Weights {
+    ///     prepare: vec![Arc::new(Standardize)],
+    ///     scale: Scale::MeanAbsThrough,
+    ///     offset: false,
+    ///     estimator: ste.clone(),
+    /// }, Activations { prepare: vec![], estimator: ste, pixel_scale: false });
+    /// assert_eq!(method.to_string(), "mine");
+    /// # Ok::<(), dirnet::Error>(())
+    /// ```
+    pub fn of(name: &str, weights: Weights, activations: Activations) -> Self {
+        let (weights, activations) = (Some(weights), Some(activations));
+        Method { weights, activations, ..Method::float(name) }
+    }
+
+    /// All in float.
+    pub(super) fn float(name: &str) -> Self {
+        Method {
+            spec: Spec { name: name.into(), options: vec![], plus: vec![] },
+            weights: None,
+            activations: None,
+            outer_gain: false,
+            between: Between::Hardtanh,
+            latent_clip: None,
+        }
+    }
+
     /// The estimators in use: one name, or one for the weights and one for the activations; empty
     /// where nothing is binarized.
     pub fn estimators(&self) -> String {
         let weights = self.weights.as_ref().map(|rule| rule.estimator.name());
-        let activations = self.activations.as_ref().map(|e| e.name());
+        let activations = self.activations.as_ref().map(|rule| rule.estimator.name());
         match (weights, activations) {
             (Some(w), Some(a)) if w != a => format!("weights={w} activations={a}"),
             (Some(e), _) | (None, Some(e)) => e.to_string(),
@@ -110,10 +104,68 @@ impl Method {
     }
     /// The same with another estimator for the activations, where they are binarized.
     pub fn with_activations_estimator(mut self, e: &Arc<dyn Estimator>) -> Self {
-        if let Some(activations) = &mut self.activations {
-            *activations = e.clone();
+        if let Some(rule) = &mut self.activations {
+            rule.estimator = e.clone();
         }
         self
+    }
+}
+
+/// The options behind a method's name, handed out to its parts.
+#[derive(Debug)]
+pub struct Choice<'a> {
+    spec: &'a Spec,
+}
+
+impl Choice<'_> {
+    /// An estimator that gets the options, all but `variant`.
+    pub(super) fn estimator(&self, name: &str) -> Result<Arc<dyn Estimator>, Error> {
+        let own = |(key, _): &&(String, String)| key != "variant";
+        let options = self.spec.options.iter().filter(own).cloned().collect();
+        estimator(&Spec { name: name.into(), options, plus: vec![] }.to_string())
+    }
+
+    /// An estimator as it is by default, for whoever gets no options.
+    pub(super) fn fixed(&self, name: &str) -> Result<Arc<dyn Estimator>, Error> {
+        estimator(name)
+    }
+
+    /// Refuses all options.
+    pub(super) fn none(&self) -> Result<(), Error> {
+        Options::of(self.spec).finish()
+    }
+
+    /// Whether `variant=code` is chosen, of `paper` (the default) and `code`.
+    pub(super) fn as_in_code(&self) -> Result<bool, Error> {
+        Options::of(self.spec).word("variant", false, &[("paper", false), ("code", true)])
+    }
+}
+
+impl FromStr for Method {
+    type Err = Error;
+
+    /// Options in brackets go to the method's estimator, `variant=` to the method; `+1w32a` keeps
+    /// activations in float.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let spec: Spec = text.parse()?;
+        let Some(entry) = METHODS.iter().find(|entry| entry.name == spec.name) else {
+            let names: Vec<_> = METHODS.iter().map(|entry| entry.name).collect();
+            return Err(unknown("method", &spec.name, &names));
+        };
+        if !entry.variants && spec.options.iter().any(|(key, _)| key == "variant") {
+            return Err(Error::Setting(format!("{} has no variants", spec.name)));
+        }
+        let mut method = Method { spec: spec.clone(), ..(entry.make)(&Choice { spec: &spec })? };
+        for plus in &spec.plus {
+            match plus.as_str() {
+                "1w32a" if method.weights.is_some() => method.activations = None,
+                "1w32a" => {
+                    return Err(Error::Setting("fp32 has no one-bit weights: +1w32a".into()));
+                }
+                other => return Err(unknown("addition to a method", other, &["1w32a"])),
+            }
+        }
+        Ok(method)
     }
 }
 
@@ -129,8 +181,10 @@ mod tests {
 
     #[test]
     fn every_method_is_made_by_its_name() {
-        for (name, _) in METHODS {
-            assert_eq!(name.parse::<Method>().unwrap().to_string(), *name);
+        for entry in METHODS {
+            assert_eq!(entry.name.parse::<Method>().unwrap().to_string(), entry.name);
+            let variant = format!("{}(variant=code)", entry.name).parse::<Method>();
+            assert_eq!(variant.is_ok(), entry.variants, "{}", entry.name);
         }
     }
 
@@ -142,6 +196,8 @@ mod tests {
             ("dir-net+2w32a", "did you mean \"1w32a\"?"),
             ("fp32+1w32a", "no one-bit weights"),
             ("fp32(eps=1)", "has no options"),
+            ("dorefa(variant=codes)", "did you mean \"code\"?"),
+            ("ir-net(variant=code)", "has no variants"),
         ] {
             let message = text.parse::<Method>().unwrap_err().to_string();
             assert!(message.contains(expected), "{text}: {message}");

@@ -5,29 +5,39 @@
 //! | --- | --- |
 //! | the sign of activations: `x.binarize(&estimator)` | `sign` |
 //! | the curves whose slope replaces the derivative of the sign | [`estimator`](mod@estimator), [`Dte`] in `dte` |
-//! | weights made ready for their sign: centred, standardised (IMB) | `imb` |
+//! | what happens before a sign: [`Part`], and all built-in ones | `part`; `standardize` (IMB) in `imb` |
 //! | the scale that goes with the sign of weights | [`Scale`] in `scale` |
 //! | convolution and dense layer computed from the bits | `conv`, `dense` |
-//! | which of these a published method uses | [`Method`] in `method` |
+//! | one layer: weights, inputs, the levels that signs stand for | [`Weights`], [`Activations`] in `layer` |
+//! | which of these a published method uses | [`Method`] in `method`, [`METHODS`] in `methods` |
 //!
 //! There are two doors to a binary layer, and they mean the same: the readable one,
-//! `x.binarize(&e).conv2d(&w.binarize_weights(&rule), how)`, and its fast twin
-//! `x.bin_conv2d(&w, how, pad, &rule, &e)`, which computes from bits and saves bits.
+//! `x.binarize(&a).conv2d(&w.binarize_weights(&scale, &b), how)`, and its fast twin
+//! `x.bin_conv2d(&w, &scale, how, pad, [&b, &a])`, which computes from bits and saves bits.
 
 mod conv;
 mod dense;
 mod dte;
 pub mod estimator;
 mod imb;
+mod layer;
 mod method;
+mod methods;
+mod part;
 mod scale;
 mod sign;
 
 pub use dirnet_kernels::bits::{Pad, sign};
 pub use dte::{Bound, Dte};
 pub use estimator::{
-    ApproxSign, Ede, Estimator, Identity, Ste, Steepening, Tanh, check_estimator, estimator,
+    ApproxSign, Dsq, Ede, Estimator, Fda, FourierSum, Gaussian, HalfCosine, Identity, Parabola,
+    Power, Rbnn, Reste, Ste, Steepening, SwishSign, Tanh, check_estimator, estimator,
 };
-pub use imb::WeightRule;
-pub use method::{METHODS, Method};
+pub use layer::{Activations, Inputs, Latent, Ready, Weights};
+pub use method::{Between, Method};
+pub use methods::{METHODS, MethodEntry};
+pub use part::{
+    Adapt, Centre, Chain, Learned, Part, Rectify, Shift, SignAndMean, Spread, Standardize,
+    Threshold,
+};
 pub use scale::Scale;

@@ -96,14 +96,14 @@ impl Slope {
 
 #[cfg(test)]
 mod tests {
-    use crate::binarize::estimator::{ALL, estimator};
+    use crate::binarize::estimator::{all, estimator};
     use crate::{Params, Rng, Tape, Tensor};
 
     #[test]
     fn binarize() {
         let params = Params::new();
         let x = Tensor::randn([4, 100], 1.0, &mut Rng::seed(5));
-        for entry in ALL {
+        for entry in all() {
             let e = estimator(entry.name).unwrap();
             let tape = Tape::train(&params).at(0.6);
             let x = tape.variable(&x);

@@ -1,16 +1,15 @@
 //! Dense layers, one after the other.
 
-use super::{Task, activation};
-use crate::binarize::{Estimator, Method, Scale, WeightRule};
-use crate::nn::{self, Activation, BatchNorm, BinLinear, Linear, Module};
+use super::Task;
+use crate::binarize::{Activations, Estimator, Method, Part, Scale, Standardize, Weights};
+use crate::nn::{self, BatchNorm, Between, BinLinear, Linear, Module};
 use crate::spec::Options;
 use crate::{Error, Params, Rng, Var};
 use std::sync::Arc;
 
 /// Dense layers with a batch norm and an activation behind each but the last.
 pub struct Mlp {
-    layers: Vec<(Box<dyn Module>, BatchNorm)>,
-    activation: Activation,
+    layers: Vec<(Box<dyn Module>, BatchNorm, Between)>,
     head: Box<dyn Module>,
 }
 
@@ -38,18 +37,20 @@ impl Mlp {
                 0 => Box::new(Linear::new(params, &name, from, hidden, rng)),
                 _ => nn::linear(params, &name, [hidden, hidden], method, rng),
             };
-            layers.push((dense, BatchNorm::new(params, &format!("bn{}", i + 1), hidden)));
+            let norm = BatchNorm::new(params, &format!("bn{}", i + 1), hidden);
+            let between = Between::new(params, &format!("act{}", i + 1), hidden, method);
+            layers.push((dense, norm, between));
         }
         let head = Box::new(Linear::new(params, "fc", hidden, task.classes, rng));
-        Ok(Mlp { layers, activation: activation(method), head })
+        Ok(Mlp { layers, head })
     }
 }
 
 impl Module for Mlp {
     fn forward<'t>(&self, x: &Var<'t>) -> Var<'t> {
         let mut x = x.flatten();
-        for (dense, norm) in &self.layers {
-            x = self.activation.forward(&norm.forward(&dense.forward(&x)));
+        for (dense, norm, between) in &self.layers {
+            x = between.behind(norm, &dense.forward(&x), None);
         }
         self.head.forward(&x)
     }
@@ -79,11 +80,15 @@ pub fn bin_mlp(
 ) -> BinMlp {
     assert!(sizes.len() >= 2, "bin_mlp: an input and an output size, found {sizes:?}");
     let estimator: Arc<dyn Estimator> = Arc::new(estimator);
+    let prepare: Vec<Arc<dyn Part>> = vec![Arc::new(Standardize)];
+    let weights =
+        Weights { prepare, scale: Scale::Shift, offset: false, estimator: estimator.clone() };
+    let activations = Activations { prepare: vec![], estimator, pixel_scale: false };
+    let hidden = Method::of("bin-mlp", weights, activations);
+    let first = Method { activations: None, ..hidden.clone() };
     let layers = sizes.windows(2).enumerate().map(|(i, pair)| {
-        let rule = WeightRule { balance: true, scale: Scale::Shift, estimator: estimator.clone() };
-        let activations = (i > 0).then(|| estimator.clone());
-        let name = format!("layer{}", i + 1);
-        let dense = BinLinear::new(params, &name, [pair[0], pair[1]], rule, activations, rng);
+        let (name, method) = (format!("layer{}", i + 1), if i > 0 { &hidden } else { &first });
+        let dense = BinLinear::new(params, &name, [pair[0], pair[1]], method, rng);
         (dense, BatchNorm::new(params, &format!("bn{}", i + 1), pair[1]))
     });
     BinMlp { layers: layers.collect() }

@@ -13,7 +13,7 @@ pub use vgg::Vgg;
 
 use crate::binarize::Method;
 use crate::error::unknown;
-use crate::nn::{Activation, Module};
+use crate::nn::Module;
 use crate::spec::Options;
 use crate::{Error, Params, Rng, Spec, Var};
 use std::fmt;
@@ -119,14 +119,6 @@ fn width(options: &mut Options<'_>) -> Result<f32, Error> {
     options.number("width", 1.0, 0.01..=16.0)
 }
 
-/// What stands before a hidden layer: a `Hardtanh` where a sign follows, else a `Relu`.
-fn activation(method: &Method) -> Activation {
-    match method.activations {
-        Some(_) => Activation::Hardtanh,
-        None => Activation::Relu,
-    }
-}
-
 fn too_small(arch: &str, task: &Task, least: usize) -> Error {
     let [_, h, w] = task.input;
     Error::Setting(format!("{arch}: images are {h}x{w}, expected at least {least}x{least}"))
@@ -135,6 +127,7 @@ fn too_small(arch: &str, task: &Task, least: usize) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::binarize::METHODS;
     use crate::{Role, Tape, Tensor};
 
     fn build(arch: &str, method: &str, task: &Task) -> Result<(Params, Model), Error> {
@@ -155,8 +148,12 @@ mod tests {
             "resnet20(width=0.5,shortcut=bireal)",
             "resnet18(width=0.2)",
         ] {
-            for method in ["fp32", "bnn", "ir-net", "dir-net", "dir-net+1w32a"] {
-                let (params, model) = build(arch, method, &task).unwrap();
+            let names = METHODS.iter().map(|entry| entry.name.to_string());
+            let coded = METHODS.iter().filter(|entry| entry.variants);
+            let coded = coded.map(|entry| format!("{}(variant=code)", entry.name));
+            let floats = METHODS.iter().skip(1).map(|entry| format!("{}+1w32a", entry.name));
+            for method in names.chain(coded).chain(floats) {
+                let (params, model) = build(arch, &method, &task).unwrap();
                 let tape = Tape::train(&params).at(0.5);
                 let logits = model.forward(&tape.constant(&x));
                 assert_eq!(logits.shape(), [4, 5], "{model:?}");

@@ -1,8 +1,8 @@
 //! Residual networks: ResNet-20 for small images, ResNet-18 and -34.
 
-use super::{Task, activation, too_small, widened, width};
+use super::{Task, too_small, widened, width};
 use crate::binarize::Method;
-use crate::nn::{self, Activation, BatchNorm, Conv2d, Linear, Module};
+use crate::nn::{self, BatchNorm, Between, Conv2d, Linear, Module};
 use crate::ops::Conv;
 use crate::spec::Options;
 use crate::{Error, Params, Rng, Var};
@@ -36,8 +36,8 @@ pub struct ResNet {
     stem: Conv2d,
     norm: BatchNorm,
     pool: bool,
+    between: Between,
     blocks: Vec<Block>,
-    activation: Activation,
     head: Linear,
 }
 
@@ -83,14 +83,25 @@ impl ResNet {
         };
         let stem = Conv2d::new(params, "conv1", [channels, from, k], how, rng);
         let norm = BatchNorm::new(params, "bn1", from);
+        let between = Between::new(params, "act1", from, method);
+        let pool = !plan.small && size >= 128;
+        // Each layer of stride 2 leaves half of the pixels, rounded up.
+        let halved = |size: [usize; 2]| size.map(|s| s.div_ceil(2));
+        let mut input = [h, w];
+        for _ in 0..usize::from(k == 7) + usize::from(pool) {
+            input = halved(input);
+        }
         let mut blocks = Vec::new();
         for (stage, &many) in plan.blocks.iter().enumerate() {
             let to = widened(plan.channels << stage, width);
             for i in 0..many {
                 let stride = if stage > 0 && i == 0 { 2 } else { 1 };
                 let name = format!("layer{}.{i}", stage + 1);
-                let mut block =
-                    Block::new(params, &name, [from, to], stride, shortcut, method, rng);
+                let steps = (stride, shortcut, input);
+                let mut block = Block::new(params, &name, [from, to], steps, method, rng);
+                if stride == 2 {
+                    input = halved(input);
+                }
                 if !plan.small && (stride > 1 || from != to) {
                     block.project(params, &name, rng);
                 }
@@ -99,14 +110,13 @@ impl ResNet {
             }
         }
         let head = Linear::new(params, "fc", from, task.classes, rng);
-        let pool = !plan.small && size >= 128;
-        Ok(ResNet { stem, norm, pool, blocks, activation: activation(method), head })
+        Ok(ResNet { stem, norm, pool, between, blocks, head })
     }
 }
 
 impl Module for ResNet {
     fn forward<'t>(&self, x: &Var<'t>) -> Var<'t> {
-        let mut x = self.norm.forward_act(&self.stem.forward(x), None, self.activation);
+        let mut x = self.between.behind(&self.norm, &self.stem.forward(x), None);
         if self.pool {
             x = x.max_pool2d(3, 2, 1);
         }
@@ -121,14 +131,15 @@ impl Module for ResNet {
 pub struct Block {
     conv1: Box<dyn Module>,
     bn1: BatchNorm,
+    act1: Between,
     conv2: Box<dyn Module>,
     bn2: BatchNorm,
+    act2: Between,
     /// What the shortcut goes through, if not as it is or by option A.
     projection: Option<(Conv2d, BatchNorm)>,
     channels: [usize; 2],
     stride: usize,
     shortcut: Shortcut,
-    activation: Activation,
 }
 
 impl Block {
@@ -136,26 +147,27 @@ impl Block {
         params: &mut Params,
         name: &str,
         channels: [usize; 2],
-        stride: usize,
-        shortcut: Shortcut,
+        (stride, shortcut, input): (usize, Shortcut, [usize; 2]),
         method: &Method,
         rng: &mut Rng,
     ) -> Self {
         let [from, to] = channels;
-        let mut conv = |params: &mut Params, i: usize, from, stride| {
+        let inner = input.map(|s| s.div_ceil(stride));
+        let mut conv = |params: &mut Params, i: usize, from, stride, input| {
             let (name, how) = (format!("{name}.conv{i}"), Conv::same(3).stride(stride));
-            nn::conv2d(params, &name, [from, to, 3], how, method, rng)
+            nn::conv2d(params, &name, [from, to, 3], how, input, method, rng)
         };
         Block {
-            conv1: conv(params, 1, from, stride),
+            conv1: conv(params, 1, from, stride, input),
             bn1: BatchNorm::new(params, &format!("{name}.bn1"), to),
-            conv2: conv(params, 2, to, 1),
+            act1: Between::new(params, &format!("{name}.act1"), to, method),
+            conv2: conv(params, 2, to, 1, inner),
             bn2: BatchNorm::new(params, &format!("{name}.bn2"), to),
+            act2: Between::new(params, &format!("{name}.act2"), to, method),
             projection: None,
             channels,
             stride,
             shortcut,
-            activation: activation(method),
         }
     }
 
@@ -184,17 +196,16 @@ impl Block {
 
 impl Module for Block {
     fn forward<'t>(&self, x: &Var<'t>) -> Var<'t> {
-        let act = self.activation;
         let around = self.around(x);
         let first = self.conv1.forward(x);
         match self.shortcut {
             Shortcut::Normal => {
-                let x = self.bn1.forward_act(&first, None, act);
-                self.bn2.forward_act(&self.conv2.forward(&x), Some(&around), act)
+                let x = self.act1.behind(&self.bn1, &first, None);
+                self.act2.behind(&self.bn2, &self.conv2.forward(&x), Some(&around))
             }
             Shortcut::BiReal => {
-                let x = self.bn1.forward_act(&first, Some(&around), act);
-                self.bn2.forward_act(&self.conv2.forward(&x), Some(&x), act)
+                let x = self.act1.behind(&self.bn1, &first, Some(&around));
+                self.act2.behind(&self.bn2, &self.conv2.forward(&x), Some(&x))
             }
         }
     }

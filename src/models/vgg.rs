@@ -1,8 +1,8 @@
 //! VGG-Small: six convolutions in three pairs.
 
-use super::{Task, activation, too_small, widened, width};
+use super::{Task, too_small, widened, width};
 use crate::binarize::Method;
-use crate::nn::{self, Activation, BatchNorm, Conv2d, Linear, Module};
+use crate::nn::{self, BatchNorm, Between, Conv2d, Linear, Module};
 use crate::ops::Conv;
 use crate::spec::Options;
 use crate::{Error, Params, Rng, Var};
@@ -14,7 +14,6 @@ use crate::{Error, Params, Rng, Var};
 /// convolution are pooled before anything else happens to them.
 pub struct Vgg {
     stages: Vec<Stage>,
-    activation: Activation,
     head: Linear,
 }
 
@@ -22,6 +21,7 @@ struct Stage {
     conv: Box<dyn Module>,
     pool: bool,
     norm: BatchNorm,
+    between: Between,
 }
 
 impl Vgg {
@@ -41,29 +41,31 @@ impl Vgg {
         let mut stages = Vec::new();
         for (i, channels) in [128, 128, 256, 256, 512, 512].into_iter().enumerate() {
             let to = widened(channels, width);
+            let size = [h >> (i / 2), w >> (i / 2)];
             let (name, filter, how) = (format!("conv{i}"), [from, to, 3], Conv::same(3));
             let conv: Box<dyn Module> = match i {
                 0 => Box::new(Conv2d::new(params, &name, filter, how, rng)),
-                _ => nn::conv2d(params, &name, filter, how, method, rng),
+                _ => nn::conv2d(params, &name, filter, how, size, method, rng),
             };
             let norm = BatchNorm::new(params, &format!("bn{i}"), to);
-            stages.push(Stage { conv, pool: i % 2 == 1, norm });
+            let between = Between::new(params, &format!("act{i}"), to, method);
+            stages.push(Stage { conv, pool: i % 2 == 1, norm, between });
             from = to;
         }
         let head = Linear::new(params, "fc", from * (h / 8) * (w / 8), task.classes, rng);
-        Ok(Vgg { stages, activation: activation(method), head })
+        Ok(Vgg { stages, head })
     }
 }
 
 impl Module for Vgg {
     fn forward<'t>(&self, x: &Var<'t>) -> Var<'t> {
         let mut x = x.clone();
-        for Stage { conv, pool, norm } in &self.stages {
+        for Stage { conv, pool, norm, between } in &self.stages {
             x = conv.forward(&x);
             if *pool {
                 x = x.max_pool2d(2, 2, 0);
             }
-            x = norm.forward_act(&x, None, self.activation);
+            x = between.behind(norm, &x, None);
         }
         self.head.forward(&x.flatten())
     }

@@ -1,12 +1,11 @@
 //! Convolutions, float and binary.
 
 use super::Module;
-use crate::binarize::{Estimator, Method, Pad, WeightRule};
+use crate::binarize::{Inputs, Latent, Method};
 use crate::ops::Conv;
 use crate::watch::LayerNote;
 use crate::{ParamId, Params, Rng, Role, Tensor, Var};
 use dirnet_kernels::ConvGeom;
-use std::sync::Arc;
 
 /// Channels in and out, and the side of the filter.
 pub type Filter = [usize; 3];
@@ -59,70 +58,95 @@ impl Module for Conv2d {
 #[derive(Clone, Debug)]
 pub struct BinConv2d {
     name: String,
-    weight: ParamId,
+    weight: Latent,
+    inputs: Option<Inputs>,
+    gain: Option<[ParamId; 3]>,
     how: Conv,
-    rule: WeightRule,
-    activations: Option<Arc<dyn Estimator>>,
 }
 
 impl BinConv2d {
-    /// Adds `NAME.weight` (`OUT IN/groups K K`, latent) to `params`.
+    /// Adds `NAME.weight` (`OUT IN/groups K K`, latent) and what the method's parts learn to
+    /// `params`. `input` are height and width of the images.
+    ///
+    /// # Panics
+    /// If the method has no binary weights.
+    #[track_caller]
     pub fn new(
         params: &mut Params,
         name: &str,
         filter: Filter,
         how: Conv,
-        rule: WeightRule,
-        activations: Option<Arc<dyn Estimator>>,
+        input: [usize; 2],
+        method: &Method,
         rng: &mut Rng,
     ) -> Self {
-        let weight = kaiming(filter, how, rng);
-        let weight = params.add(format!("{name}.weight"), Role::Latent, weight);
-        BinConv2d { name: name.into(), weight, how, rule, activations }
+        let recipe = method.weights.as_ref().expect("BinConv2d: a method with binary weights");
+        let [from, to, _] = filter;
+        let weight = Latent::new(params, name, kaiming(filter, how, rng), recipe);
+        let shape = [from, input[0], input[1]];
+        let inputs = method.activations.as_ref().map(|a| Inputs::new(params, name, &shape, a));
+        let gain = method.outer_gain.then(|| {
+            let g = ConvGeom::new(&[1, from, input[0], input[1]], weight.shape(params), how);
+            [("channels", to), ("rows", g.oh), ("columns", g.ow)].map(|(what, n)| {
+                params.add(format!("{name}.gain.{what}"), Role::Weight, Tensor::full([n], 1.0))
+            })
+        });
+        BinConv2d { name: name.into(), weight, inputs, gain, how }
     }
 }
 
 impl Module for BinConv2d {
     fn forward<'t>(&self, x: &Var<'t>) -> Var<'t> {
         let tape = x.tape();
-        let weight = tape.param(self.weight);
         let _layer = tape.layer(&self.name, || {
-            let g = ConvGeom::new(x.shape(), weight.shape(), self.how);
+            let params = tape.params();
+            let g = ConvGeom::new(x.shape(), self.weight.shape(params), self.how);
             let macs = g.macs() / g.n;
-            let (macs_1bit, macs_32bit) =
-                if self.activations.is_some() { (macs, 0) } else { (0, macs) };
+            let (macs_1bit, macs_32bit) = if self.inputs.is_some() { (macs, 0) } else { (0, macs) };
+            let gain: usize = self.gain.iter().flatten().map(|&id| params[id].value.len()).sum();
+            let extra = gain
+                + self.weight.extra(params)
+                + self.inputs.as_ref().map_or(0, |inputs| inputs.extra(params));
             LayerNote {
                 kind: "binary conv",
                 output: g.y()[1..].to_vec(),
                 params_1bit: g.w_len(),
+                params_32bit: extra,
                 macs_1bit,
                 macs_32bit,
-                bytes_packed: g.o * g.taps().div_ceil(8),
-                binary_conv: self.activations.is_some().then_some(g),
+                bytes_packed: g.o * g.taps().div_ceil(8) + 4 * extra,
+                binary_conv: self.inputs.is_some().then_some(g),
                 ..LayerNote::default()
             }
         });
-        match &self.activations {
-            Some(e) => x.bin_conv2d(&weight, self.how, Pad::Zero, &self.rule, e),
-            None => x.conv2d(&weight.binarize_weights(&self.rule), self.how),
-        }
+        let weight = self.weight.ready(tape);
+        let y = match &self.inputs {
+            Some(inputs) => inputs.conv2d(x, &weight, self.how),
+            None => x.conv2d(&weight.binarized(), self.how),
+        };
+        let Some(gain) = self.gain else { return y };
+        let &[n, o, h, w] = y.shape() else { unreachable!("a convolution's output") };
+        let [channels, rows, columns] = gain.map(|id| tape.param(id));
+        let outer = channels.reshape([o, 1]).matmul(&rows.reshape([1, h]));
+        let outer = outer.reshape([o * h, 1]).matmul(&columns.reshape([1, w]));
+        let size = o * h * w;
+        y.reshape([n, size]).mul_channels(&outer.reshape([size])).reshape([n, o, h, w])
     }
 }
 
-/// The hidden convolution of a method: binary, or a float one where weights stay float.
+/// The hidden convolution of a method: binary, or a float one where weights stay float. `input` are
+/// height and width of the images.
 pub fn conv2d(
     params: &mut Params,
     name: &str,
     filter: Filter,
     how: Conv,
+    input: [usize; 2],
     method: &Method,
     rng: &mut Rng,
 ) -> Box<dyn Module> {
     match &method.weights {
         None => Box::new(Conv2d::new(params, name, filter, how, rng)),
-        Some(rule) => {
-            let (rule, activations) = (rule.clone(), method.activations.clone());
-            Box::new(BinConv2d::new(params, name, filter, how, rule, activations, rng))
-        }
+        Some(_) => Box::new(BinConv2d::new(params, name, filter, how, input, method, rng)),
     }
 }

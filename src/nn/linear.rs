@@ -1,10 +1,9 @@
 //! Dense layers, float and binary.
 
 use super::Module;
-use crate::binarize::{Estimator, Method, WeightRule};
+use crate::binarize::{Inputs, Latent, Method};
 use crate::watch::LayerNote;
 use crate::{ParamId, Params, Rng, Role, Tensor, Var};
-use std::sync::Arc;
 
 /// A dense layer with a bias: `y = x · wᵀ + b`.
 ///
@@ -52,49 +51,65 @@ impl Module for Linear {
 #[derive(Clone, Debug)]
 pub struct BinLinear {
     name: String,
-    weight: ParamId,
-    rule: WeightRule,
-    activations: Option<Arc<dyn Estimator>>,
+    weight: Latent,
+    inputs: Option<Inputs>,
+    gain: Option<ParamId>,
 }
 
 impl BinLinear {
-    /// Adds `NAME.weight` (`OUT IN`, latent) to `params`; it starts normal, with variance `2/IN`.
+    /// Adds `NAME.weight` (`OUT IN`, latent) and what the method's parts learn to `params`; the
+    /// weights start normal, with variance `2/IN`.
+    ///
+    /// # Panics
+    /// If the method has no binary weights.
+    #[track_caller]
     pub fn new(
         params: &mut Params,
         name: &str,
         [from, to]: [usize; 2],
-        rule: WeightRule,
-        activations: Option<Arc<dyn Estimator>>,
+        method: &Method,
         rng: &mut Rng,
     ) -> Self {
-        let weight = Tensor::randn([to, from], (2.0 / from as f32).sqrt(), rng);
-        let weight = params.add(format!("{name}.weight"), Role::Latent, weight);
-        BinLinear { name: name.into(), weight, rule, activations }
+        let recipe = method.weights.as_ref().expect("BinLinear: a method with binary weights");
+        let start = Tensor::randn([to, from], (2.0 / from as f32).sqrt(), rng);
+        let weight = Latent::new(params, name, start, recipe);
+        let inputs = method.activations.as_ref().map(|a| Inputs::new(params, name, &[from], a));
+        let gain = method.outer_gain.then(|| {
+            params.add(format!("{name}.gain.channels"), Role::Weight, Tensor::full([to], 1.0))
+        });
+        BinLinear { name: name.into(), weight, inputs, gain }
     }
 }
 
 impl Module for BinLinear {
     fn forward<'t>(&self, x: &Var<'t>) -> Var<'t> {
         let tape = x.tape();
-        let weight = tape.param(self.weight);
         let _layer = tape.layer(&self.name, || {
-            let (to, numbers) = (weight.shape()[0], weight.value().len());
+            let params = tape.params();
+            let &[to, from] = self.weight.shape(params) else { unreachable!("made of two sizes") };
+            let numbers = to * from;
             let (macs_1bit, macs_32bit) =
-                if self.activations.is_some() { (numbers, 0) } else { (0, numbers) };
+                if self.inputs.is_some() { (numbers, 0) } else { (0, numbers) };
+            let extra = self.gain.map_or(0, |_| to)
+                + self.weight.extra(params)
+                + self.inputs.as_ref().map_or(0, |inputs| inputs.extra(params));
             LayerNote {
                 kind: "binary linear",
                 output: vec![to],
                 params_1bit: numbers,
+                params_32bit: extra,
                 macs_1bit,
                 macs_32bit,
-                bytes_packed: to * weight.shape()[1].div_ceil(8),
+                bytes_packed: to * from.div_ceil(8) + 4 * extra,
                 ..LayerNote::default()
             }
         });
-        match &self.activations {
-            Some(estimator) => x.bin_linear(&weight, &self.rule, estimator),
-            None => x.linear(&weight.binarize_weights(&self.rule)),
-        }
+        let weight = self.weight.ready(tape);
+        let y = match &self.inputs {
+            Some(inputs) => inputs.linear(x, &weight),
+            None => x.linear(&weight.binarized()),
+        };
+        self.gain.map_or(y.clone(), |gain| y.mul_channels(&tape.param(gain)))
     }
 }
 
@@ -108,9 +123,6 @@ pub fn linear(
 ) -> Box<dyn Module> {
     match &method.weights {
         None => Box::new(Linear::new(params, name, sizes[0], sizes[1], rng)),
-        Some(rule) => {
-            let (rule, activations) = (rule.clone(), method.activations.clone());
-            Box::new(BinLinear::new(params, name, sizes, rule, activations, rng))
-        }
+        Some(_) => Box::new(BinLinear::new(params, name, sizes, method, rng)),
     }
 }

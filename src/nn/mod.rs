@@ -1,9 +1,11 @@
 //! Layers: the names of some parameters, and a few operations.
 
+mod between;
 mod conv;
 mod linear;
 mod norm;
 
+pub use between::Between;
 pub use conv::{BinConv2d, Conv2d, conv2d};
 pub use linear::{BinLinear, Linear, linear};
 pub use norm::BatchNorm;

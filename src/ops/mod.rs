@@ -8,6 +8,7 @@
 //! | `matmul` | `matmul` `linear` |
 //! | `conv` | `conv2d` |
 //! | `pool` | `max_pool2d` `avg_pool2d` `global_avg_pool` |
+//! | `pixels` | `mul_pixels` |
 //! | `norm` | `batch_norm` `channel_affine` `add_channels` `mul_channels` |
 //! | `norm_act` | `norm_act`: batch norm, a sum and an activation in one |
 //! | `reduce` | `sum` `mean` |
@@ -23,6 +24,7 @@ mod loss;
 mod matmul;
 mod norm;
 mod norm_act;
+mod pixels;
 mod pool;
 mod reduce;
 mod shape;

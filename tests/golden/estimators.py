@@ -14,7 +14,7 @@ from cases import Family
 # With 201 numbers, the quantiles at 0.1 and 0.3 fall on an element by every usual definition:
 # the smallest x with F(x) >= eps, the nearest rank, and linear interpolation.
 COUNT = 201
-KINKS = [-1.5, -1, -0.5, 0, 0.5, 1, 1.5]
+KINKS = [-1.5, -1, -0.5, -0.1, 0, 0.1, 0.5, 1, 1.5]
 
 
 class Sign(torch.autograd.Function):
@@ -76,6 +76,105 @@ class Ede:
 
     def slope(self, x):
         return self.k * self.t * (1 - torch.tanh(self.t * x) ** 2)
+
+
+class Dsq:
+    """soft tanh(K x) / tanh(K) inside +-1 and sign(x) outside, K = ln(2/alpha - 1) / 2."""
+
+    def __init__(self, alpha):
+        self.alpha, self.K = alpha, math.log(2 / alpha - 1) / 2
+
+    def soft(self, x):
+        return torch.tanh(self.K * x.clamp(-1, 1)) / math.tanh(self.K)
+
+    def slope(self, x):
+        inside = (x.abs() <= 1).to(x.dtype)
+        return inside * self.K * (1 - torch.tanh(self.K * x) ** 2) / (1 - self.alpha)
+
+
+class Rbnn:
+    """slope k max(sqrt(2) t - t^2 |x|, 0), and the curve it is the slope of."""
+
+    def __init__(self, t, activations):
+        self.t, self.k = (max(t, 1.0), 1.0) if activations else (t, max(1 / t, 1.0))
+
+    def soft(self, x):
+        end = math.sqrt(2) / self.t
+        x = x.clamp(-end, end)
+        return self.k * (math.sqrt(2) * self.t * x - self.t**2 * x * x.abs() / 2)
+
+    def slope(self, x):
+        return self.k * (math.sqrt(2) * self.t - self.t**2 * x.abs()).clamp(min=0)
+
+
+class SwishSign:
+    """soft 2 s(bx) (1 + bx (1 - s(bx))) - 1 with the logistic s; slope as published."""
+
+    def __init__(self, beta):
+        self.beta = beta
+
+    def soft(self, x):
+        s, rest = torch.sigmoid(self.beta * x), torch.sigmoid(-self.beta * x)
+        return 2 * s * (1 + self.beta * x * rest) - 1
+
+    def slope(self, x):
+        b = self.beta
+        return b * (2 - b * x * torch.tanh(b * x / 2)) / (1 + torch.cosh(b * x))
+
+
+class Gaussian:
+    """soft erf(x / (sqrt(2) sigma))."""
+
+    def __init__(self, sigma):
+        self.sigma = sigma
+
+    def soft(self, x):
+        return torch.erf(x / (math.sqrt(2) * self.sigma))
+
+    def slope(self, x):
+        return math.sqrt(2 / math.pi) / self.sigma * torch.exp(-(x**2) / (2 * self.sigma**2))
+
+
+class HalfCosine:
+    """soft sin(pi/2 clamp(x, -1, 1))."""
+
+    def soft(self, x):
+        return torch.sin(math.pi / 2 * x.clamp(-1, 1))
+
+    def slope(self, x):
+        return math.pi / 2 * torch.cos(math.pi / 2 * x) * (x.abs() <= 1)
+
+
+class Fourier:
+    """slope 4 omega/pi sum_{i=0..n} cos((2i+1) omega x) inside +-1."""
+
+    def __init__(self, n, omega):
+        self.odd, self.omega = [2 * i + 1 for i in range(n + 1)], omega
+
+    def soft(self, x):
+        x = x.clamp(-1, 1)
+        return 4 / math.pi * sum(torch.sin(m * self.omega * x) / m for m in self.odd)
+
+    def slope(self, x):
+        total = sum(torch.cos(m * self.omega * x) for m in self.odd)
+        return 4 * self.omega / math.pi * total * (x.abs() <= 1)
+
+
+class Power:
+    """slope |x|^((1-o)/o) / o for 0.1 < |x| <= 1.5, 0.1^(1/o) / 0.1 inside, 0 beyond."""
+
+    def __init__(self, o):
+        self.o = o
+
+    def soft(self, x):
+        size = x.abs().clamp(max=1.5)
+        root = size.clamp(min=0.1) ** (1 / self.o)
+        return x.sign() * torch.where(size <= 0.1, size * 0.1 ** (1 / self.o) / 0.1, root)
+
+    def slope(self, x):
+        size, o = x.abs(), self.o
+        root = torch.where(size <= 0.1, 0.1 ** (1 / o) / 0.1, size ** ((1 - o) / o) / o)
+        return root * (size <= 1.5)
 
 
 def schedule(low, high, progress):
@@ -143,6 +242,14 @@ def family():
     fixed = [("identity", Identity(), {}), ("approx_sign", ApproxSign(), {})]
     fixed += [(f"clipped_{clip}", Clipped(clip), dict(clip=clip)) for clip in (0.5, 1.0, 1.5)]
     fixed += [(f"ede_t{t}", Ede(t), dict(t=t)) for t in (0.1, 0.5, 1.0, 2.0, 10.0)]
+    fixed += [(f"dsq_{a}", Dsq(a), dict(alpha=a)) for a in (0.1, 0.2, 0.5)]
+    fixed += [(f"rbnn_w_t{t}", Rbnn(t, False), dict(t=t)) for t in (0.05, 0.5, 2.0)]
+    fixed += [(f"rbnn_a_t{t}", Rbnn(t, True), dict(t=t)) for t in (0.5, 2.0)]
+    fixed += [(f"swish_{b}", SwishSign(b), dict(beta=b)) for b in (1.0, 5.0)]
+    fixed += [(f"gaussian_{s}", Gaussian(s), dict(sigma=s)) for s in (0.3, 1.0)]
+    fixed += [("half_cosine", HalfCosine(), {})]
+    fixed += [(f"fourier_{n}", Fourier(n, 0.1), dict(n=n)) for n in (9, 18)]
+    fixed += [(f"power_{o}", Power(o), dict(o=o)) for o in (1.5, 3.0)]
     for name, estimator, args in fixed:
         for kind, x in tensors.items():
             record(f, f"{name}_{kind}", x, estimator, args)
@@ -164,7 +271,7 @@ def draw(f, kind):
 def record(f, case, x, estimator, args, more={}):
     curve = torch.tensor(x, dtype=torch.float64, requires_grad=True)
     (slope,) = torch.autograd.grad(estimator.soft(curve).sum(), curve)
-    assert torch.allclose(slope, estimator.slope(curve), rtol=1e-12, atol=1e-14), case
+    assert torch.allclose(slope, estimator.slope(curve), rtol=1e-12, atol=1e-13), case
     f.case(case, lambda x: (Sign.apply(x, estimator), more), dict(x=x), args)
 
 

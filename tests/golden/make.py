@@ -24,6 +24,7 @@ case holds (batch statistics, a fitted t, a table of learning rates) is describe
     losses.py      cross entropy, squared errors, divergence
     estimators.py  the stand-ins for the slope of sign, and how DTE fits t to a tensor
     binarize.py    weight standardisation, scales, binary convolution and dense products
+    methods.py     what each method makes of weights, activations and their product
     optim.py       update rules, schedules, clipping
     layers.py      layers and residual blocks by their parameter names
     network.py     one whole training step of a small binary residual network, twice
@@ -46,6 +47,7 @@ import conv
 import estimators
 import layers
 import losses
+import methods
 import network
 import ops
 import optim
@@ -62,6 +64,7 @@ def main():
         losses.family(),
         estimators.family(),
         binarize.family(),
+        methods.family(),
         optim.family(),
         layers.family(),
         network.family("normal"),

@@ -1,0 +1,71 @@
+//! What stands between two layers: a fixed activation, or a learned one.
+
+use super::{Activation, BatchNorm, Module};
+use crate::binarize::{self, Method};
+use crate::watch::LayerNote;
+use crate::{ParamId, Params, Role, Tensor, Var};
+
+/// What stands between two layers, as a method has it: a `Hardtanh` or `RPReLU` where a sign
+/// follows, a `Relu` where activations stay float.
+#[derive(Clone, Debug)]
+pub struct Between {
+    name: String,
+    kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Fixed(Activation),
+    Rprelu { before: ParamId, slope: ParamId, behind: ParamId },
+}
+
+impl Between {
+    /// What is learned is added to `params` as `NAME.before` (zeros), `NAME.slope` (a quarter) and
+    /// `NAME.behind` (zeros), a number a channel each.
+    pub fn new(params: &mut Params, name: &str, channels: usize, method: &Method) -> Self {
+        let mut add = |what: &str, x| {
+            params.add(format!("{name}.{what}"), Role::Weight, Tensor::full([channels], x))
+        };
+        let kind = match (&method.activations, method.between) {
+            (None, _) => Kind::Fixed(Activation::Relu),
+            (Some(_), binarize::Between::Hardtanh) => Kind::Fixed(Activation::Hardtanh),
+            (Some(_), binarize::Between::Rprelu) => Kind::Rprelu {
+                before: add("before", 0.0),
+                slope: add("slope", 0.25),
+                behind: add("behind", 0.0),
+            },
+        };
+        Between { name: name.into(), kind }
+    }
+
+    /// It behind a batch norm and a sum, in fewer passes over memory where it is fixed.
+    pub fn behind<'t>(&self, norm: &BatchNorm, x: &Var<'t>, residual: Option<&Var<'t>>) -> Var<'t> {
+        match self.kind {
+            Kind::Fixed(activation) => norm.forward_act(x, residual, activation),
+            Kind::Rprelu { .. } => {
+                self.forward(&norm.forward_act(x, residual, Activation::Identity))
+            }
+        }
+    }
+}
+
+impl Module for Between {
+    fn forward<'t>(&self, x: &Var<'t>) -> Var<'t> {
+        match self.kind {
+            Kind::Fixed(activation) => activation.forward(x),
+            Kind::Rprelu { before, slope, behind } => {
+                let tape = x.tape();
+                let channels = x.shape()[1];
+                let _layer = tape.layer(&self.name, || LayerNote {
+                    kind: "rprelu",
+                    output: x.shape()[1..].to_vec(),
+                    params_32bit: 3 * channels,
+                    bytes_packed: 12 * channels,
+                    ..LayerNote::default()
+                });
+                let moved = x.add_channels(&-tape.param(before));
+                moved.prelu(&tape.param(slope)).add_channels(&tape.param(behind))
+            }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The promise: a method put together outside the crate, one of its parts written there, trains
+//! networks; and no method knows a filter or an image that makes it stumble.
+
+use dirnet::binarize::{
+    Activations, Between, Inputs, Latent, Learned, METHODS, Part, Scale, Standardize, Weights,
+    estimator,
+};
+use dirnet::models::{Model, Task};
+use dirnet::nn::Module;
+use dirnet::ops::Conv;
+use dirnet::optim::Adam;
+use dirnet::{Method, ParamId, Params, Rng, Role, Tape, Tensor, Var, datasets};
+use std::sync::Arc;
+
+/// `x · exp(g)` with a learned number a channel.
+#[derive(Debug)]
+struct Stretch;
+
+impl Part for Stretch {
+    fn name(&self) -> &str {
+        "stretch"
+    }
+    fn learned(&self, shape: &[usize]) -> Vec<Learned> {
+        vec![Learned { name: "g", role: Role::Weight, value: Tensor::zeros([shape[0]]) }]
+    }
+    fn forward<'t>(&self, x: &Var<'t>, learned: &[ParamId]) -> Var<'t> {
+        x.mul_channels(&x.tape().param(learned[0]).exp())
+    }
+}
+
+fn mine() -> Method {
+    let ste = estimator("ste").unwrap();
+    let weights = Weights {
+        prepare: vec![Arc::new(Standardize)],
+        scale: Scale::Learned,
+        offset: true,
+        estimator: estimator("ede").unwrap(),
+    };
+    let activations =
+        Activations { prepare: vec![Arc::new(Stretch)], estimator: ste, pixel_scale: false };
+    Method { between: Between::Rprelu, ..Method::of("mine", weights, activations) }
+}
+
+#[test]
+fn a_method_of_ones_own_trains() {
+    let data = datasets::digits();
+    for arch in ["mlp(hidden=64)", "vgg-small(width=0.1)"] {
+        let mut params = Params::new();
+        let task = Task { input: data.shape(), classes: 10 };
+        let arch = arch.parse().unwrap();
+        let net = Model::new(&mut params, &arch, &mine(), &task, &mut Rng::seed(1)).unwrap();
+        let mut opt = Adam::new(0.01);
+        let mut losses = Vec::new();
+        for batch in data.train_batches(32).seed(1).epoch(0).into_iter().take(20) {
+            let tape = Tape::train(&params);
+            let loss = net.forward(&tape.constant(&batch)).cross_entropy(&batch.labels);
+            losses.push(loss.value().item());
+            let grads = loss.backward();
+            opt.step(&mut params, &grads);
+        }
+        let sum = |losses: &[f32]| losses.iter().sum::<f32>();
+        assert!(sum(&losses[15..]) < 0.9 * sum(&losses[..5]), "{arch}: {losses:?}");
+        let stretched = params.iter().find(|(_, p)| p.name.ends_with("stretch.g")).unwrap().1;
+        assert!(stretched.value.iter().any(|&g| g != 0.0), "{arch}: {}", stretched.name);
+    }
+}
+
+#[test]
+fn no_filter_and_no_image_makes_a_method_stumble() {
+    let mut rng = Rng::seed(3);
+    let filters = [
+        ("constant", Tensor::full([4, 4, 3, 3], 0.5)),
+        ("zero", Tensor::zeros([4, 4, 3, 3])),
+        ("enormous", Tensor::randn([4, 4, 3, 3], 1e30, &mut rng)),
+        ("denormal", Tensor::randn([4, 4, 3, 3], 1e-40, &mut rng)),
+        ("single", Tensor::randn([4, 1, 1, 1], 1.0, &mut rng)),
+    ];
+    let images = [
+        ("normal", Tensor::randn([2, 4, 5, 5], 1.0, &mut rng)),
+        ("zero", Tensor::zeros([2, 4, 5, 5])),
+        ("denormal", Tensor::randn([2, 4, 5, 5], 1e-40, &mut rng)),
+    ];
+    for entry in METHODS.iter().filter(|entry| entry.name != "fp32") {
+        let method: Method = entry.name.parse().unwrap();
+        for (filter, w) in &filters {
+            for (image, x) in &images {
+                let mut params = Params::new();
+                let weights = method.weights.as_ref().unwrap();
+                let latent = Latent::new(&mut params, "a", w.clone(), weights);
+                let inputs = method.activations.as_ref().unwrap();
+                let inputs = Inputs::new(&mut params, "a", &[4, 5, 5], inputs);
+                let how = match w.shape()[1] {
+                    1 => Conv::valid().groups(4),
+                    _ => Conv::same(3),
+                };
+                let tape = Tape::train(&params).at(0.5);
+                let x = tape.variable(x);
+                let y = inputs.conv2d(&x, &latent.ready(&tape), how);
+                let what = format!("{}: {filter} filters, {image} image", entry.name);
+                assert!(y.value().iter().all(|y| y.is_finite()), "{what}: forward");
+                let grads = y.sum().backward();
+                let all = grads.iter().map(|(_, g)| g).chain(grads.wrt(&x));
+                for gradient in all {
+                    assert!(gradient.iter().all(|g| g.is_finite()), "{what}: backward");
+                }
+            }
+        }
+    }
+}

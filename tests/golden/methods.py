@@ -1,0 +1,158 @@
+"""What each method makes of weights and of activations, and what flows back.
+
+`weights_METHOD` goes from latent weights `w` to binary weights y, `inputs_METHOD` from activations
+`x` to binary activations y, `product_METHOD` from both to the output of a layer. Learned numbers are
+inputs of their own, named as in the library.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from cases import Family
+from estimators import ApproxSign, Clipped, Ede, Identity, Sign
+
+PROGRESS = 0.25
+SHAPES = {"": (4, 3, 3, 3), "_dense": (5, 16)}
+IMAGES = {"": (3, 4, 5, 6), "_dense": (6, 20)}
+
+
+def per_filter(v, w):
+    """One number a filter, to be broadcast."""
+    return v.view((-1,) + (1,) * (w.ndim - 1))
+
+
+def mean(w):
+    return per_filter(w.flatten(1).mean(1), w)
+
+
+def deviation(w):
+    return per_filter(w.flatten(1).std(1), w)
+
+
+def size(w):
+    return per_filter(w.abs().flatten(1).mean(1), w)
+
+
+def ede():
+    return Ede(0.1 * 100**PROGRESS)
+
+
+class PaperScale(torch.autograd.Function):
+    """m sign(w) with the gradient that XNOR-Net's paper states: (1/n + m 1[|w| <= 1]) dq."""
+
+    @staticmethod
+    def forward(ctx, w):
+        ctx.save_for_backward(w)
+        return size(w) * torch.where(w < 0, -1.0, 1.0)
+
+    @staticmethod
+    def backward(ctx, dq):
+        (w,) = ctx.saved_tensors
+        return dq * (1 / w[0].numel() + size(w) * (w.abs() <= 1))
+
+
+class OneBit(torch.autograd.Function):
+    """round(clamp(x, 0, 1)), straight through the round."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.clamp(0, 1).round()
+
+    @staticmethod
+    def backward(ctx, dy):
+        (x,) = ctx.saved_tensors
+        return dy * ((x >= 0) & (x <= 1))
+
+
+def recu(w, scale):
+    """Centred, over std/(2 sqrt 2), clamped to +-Q; identity behind the sign; a learned scale."""
+    a = 0.14 / (math.e - 1)
+    tau = a * math.exp(PROGRESS) + 0.85 - a
+    v = w - mean(w)
+    v = v / (deviation(v) / (2 * math.sqrt(2)))
+    q = float(-v.detach().abs().mean() * math.log(2 - 2 * tau))
+    return Sign.apply(v.clamp(-q, q), Identity()) * per_filter(scale, w)
+
+
+def adabin(w):
+    m, s = mean(w), deviation(w)
+    return s * Sign.apply((w - m) / s, ede()) + m
+
+
+WEIGHTS = {
+    "bnn": lambda w: Sign.apply(w, Clipped(1.0)),
+    "xnor-net": PaperScale.apply,
+    "xnor-net(variant=code)": lambda w: Sign.apply(w, Clipped(1.0)) * size(w).detach(),
+    "xnor-net++": lambda w: Sign.apply(w, Clipped(1.0)),
+    "dorefa": lambda w: Sign.apply(w, Identity()) * w.abs().mean().detach(),
+    "dorefa(variant=code)": lambda w: Sign.apply(w, Clipped(1.0)) * size(w).detach(),
+    "bi-real": lambda w: Sign.apply(w, Clipped(1.0)) * size(w).detach(),
+    "reactnet": lambda w: Sign.apply(w, Clipped(1.0)) * size(w).detach(),
+    "recu": recu,
+    "adabin": adabin,
+}
+
+
+def approx(x):
+    return Sign.apply(x, ApproxSign())
+
+
+INPUTS = {
+    "bnn": lambda x: Sign.apply(x, Clipped(1.0)),
+    "dorefa": OneBit.apply,
+    "bi-real": approx,
+    "reactnet": lambda x, b: approx(x + b.view((1, -1) + (1,) * (x.ndim - 2))),
+    "recu": lambda x: approx(x / (deviation(x) + 1e-5)),
+    "adabin": lambda x, alpha, beta: alpha * approx((x - beta) / alpha) + beta,
+    "adabin(variant=code)": lambda x, alpha, beta: alpha * (approx((x - beta) / alpha) + beta),
+}
+
+
+def xnor_product(x, w):
+    """Signs against m sign(w), times the mean of |x| under the filter, padding included."""
+    k = F.avg_pool2d(x.abs().mean(1, keepdim=True), 3, 1, 1)
+    return F.conv2d(Sign.apply(x, Clipped(1.0)), PaperScale.apply(w), None, 1, 1) * k
+
+
+def outer_product(x, w, channels, rows, columns):
+    """Signs against signs, times a number for each channel, row and column."""
+    signs = [Sign.apply(v, Clipped(1.0)) for v in (x, w)]
+    gain = channels.view(-1, 1, 1) * rows.view(1, -1, 1) * columns.view(1, 1, -1)
+    return F.conv2d(*signs, None, 1, 1) * gain
+
+
+def family():
+    f = Family("methods")
+    at = dict(progress=PROGRESS)
+    for name, rule in WEIGHTS.items():
+        for suffix, shape in SHAPES.items():
+            case = f"weights_{name}{suffix}"
+            w = f.draw(case + "/w", shape, lambda g, n: 0.8 * g.standard_normal(n), (-1, 0, 1), 1e-2)
+            inputs = dict(w=w)
+            if name == "recu":
+                inputs["scale"] = f.uniform(case + "/scale", (shape[0],), 0.5, 1.5)
+            f.case(case, rule, inputs, at)
+    for name, rule in INPUTS.items():
+        for suffix, shape in IMAGES.items():
+            case = f"inputs_{name}{suffix}"
+            x = f.normal(case + "/x", shape, avoid=(-1, 0, 0.5, 1), margin=1e-2)
+            inputs = dict(x=x)
+            if name == "reactnet":
+                inputs["b"] = f.normal(case + "/b", (shape[1],), scale=0.3)
+            if name.startswith("adabin"):
+                inputs["alpha"] = f.uniform(case + "/alpha", (1,), 0.6, 1.4)
+                inputs["beta"] = f.uniform(case + "/beta", (1,), 0.1, 0.4)
+            f.case(case, rule, inputs, at)
+    for name, rule in [("xnor-net", xnor_product), ("xnor-net++", outer_product)]:
+        case = f"product_{name}"
+        x = f.normal(case + "/x", (2, 3, 5, 6), avoid=(-1, 0, 1), margin=1e-2)
+        w = f.normal(case + "/w", (4, 3, 3, 3), avoid=(-1, 0, 1), margin=1e-2)
+        inputs = dict(x=x, w=w)
+        if rule is outer_product:
+            for key, n in [("channels", 4), ("rows", 5), ("columns", 6)]:
+                inputs[key] = f.uniform(f"{case}/{key}", (n,), 0.5, 1.5)
+        f.case(case, rule, inputs, at)
+    return f
