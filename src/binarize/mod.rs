@@ -8,6 +8,7 @@
 //! | weights made ready for their sign: centred, standardised (IMB) | `imb` |
 //! | the scale that goes with the sign of weights | [`Scale`] in `scale` |
 //! | convolution and dense layer computed from the bits | `conv`, `dense` |
+//! | the distance of a representation from a full-precision teacher's: `x.rbd(&teacher)` | `rbd` |
 //! | which of these a published method uses | [`Method`] in `method` |
 //!
 //! There are two doors to a binary layer, and they mean the same: the readable one,
@@ -20,6 +21,7 @@ mod dte;
 pub mod estimator;
 mod imb;
 mod method;
+mod rbd;
 mod scale;
 mod sign;
 

@@ -50,6 +50,7 @@ impl Module for Mlp {
         let mut x = x.flatten();
         for (dense, norm) in &self.layers {
             x = self.activation.forward(&norm.forward(&dense.forward(&x)));
+            x.representation();
         }
         self.head.forward(&x)
     }

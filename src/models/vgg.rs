@@ -64,6 +64,7 @@ impl Module for Vgg {
                 x = x.max_pool2d(2, 2, 0);
             }
             x = norm.forward_act(&x, None, self.activation);
+            x.representation();
         }
         self.head.forward(&x.flatten())
     }
