@@ -14,6 +14,9 @@ use std::rc::Rc;
 /// Given the gradient of a node and which parents want one, the gradients of the parents.
 type Backward = Box<dyn FnOnce(Tensor, &[bool]) -> Vec<Option<Tensor>>>;
 
+/// An output that was marked: its place on the tape and its numbers.
+type Kept = (Option<usize>, Tensor);
+
 /// One recorded operation, or a leaf.
 struct Node {
     name: &'static str,
@@ -50,7 +53,7 @@ pub struct Tape<'p> {
     layer: RefCell<Rc<str>>,
     walked: Cell<bool>,
     /// Where blocks' outputs are kept, if they are.
-    representations: Option<RefCell<Vec<(Option<usize>, Tensor)>>>,
+    representations: Option<RefCell<Vec<Kept>>>,
 }
 
 impl<'p> Tape<'p> {
@@ -93,11 +96,7 @@ impl<'p> Tape<'p> {
     /// The outputs of blocks that were marked, in order; none unless they were asked for.
     pub fn representations<'t>(&'t self) -> Vec<Var<'t>> {
         let kept = self.representations.as_ref().map(RefCell::borrow);
-        let var = |(node, value): &(Option<usize>, Tensor)| Var {
-            tape: self,
-            node: *node,
-            value: value.clone(),
-        };
+        let var = |(node, value): &Kept| Var { tape: self, node: *node, value: value.clone() };
         kept.map_or(Vec::new(), |kept| kept.iter().map(var).collect())
     }
 
