@@ -14,6 +14,9 @@ use std::rc::Rc;
 /// Given the gradient of a node and which parents want one, the gradients of the parents.
 type Backward = Box<dyn FnOnce(Tensor, &[bool]) -> Vec<Option<Tensor>>>;
 
+/// An output that was marked: its place on the tape and its numbers.
+type Kept = (Option<usize>, Tensor);
+
 /// One recorded operation, or a leaf.
 struct Node {
     name: &'static str,
@@ -49,6 +52,8 @@ pub struct Tape<'p> {
     updates: RefCell<Vec<(ParamId, Tensor)>>,
     layer: RefCell<Rc<str>>,
     walked: Cell<bool>,
+    /// Where blocks' outputs are kept, if they are.
+    representations: Option<RefCell<Vec<Kept>>>,
 }
 
 impl<'p> Tape<'p> {
@@ -63,6 +68,7 @@ impl<'p> Tape<'p> {
             updates: RefCell::default(),
             layer: RefCell::new("".into()),
             walked: Cell::new(false),
+            representations: None,
         }
     }
 
@@ -82,6 +88,16 @@ impl<'p> Tape<'p> {
     /// The same with an eye on something.
     pub fn watching(self, watch: Watch) -> Self {
         Tape { watch, ..self }
+    }
+    /// The same, keeping what models mark as [`Var::representation`].
+    pub fn keeping_representations(self) -> Self {
+        Tape { representations: Some(RefCell::default()), ..self }
+    }
+    /// The outputs of blocks that were marked, in order; none unless they were asked for.
+    pub fn representations<'t>(&'t self) -> Vec<Var<'t>> {
+        let kept = self.representations.as_ref().map(RefCell::borrow);
+        let var = |(node, value): &Kept| Var { tape: self, node: *node, value: value.clone() };
+        kept.map_or(Vec::new(), |kept| kept.iter().map(var).collect())
     }
 
     /// Whether it records.
@@ -398,6 +414,13 @@ impl<'t> Var<'t> {
     /// Whether a gradient flows back through it.
     pub fn wants_grad(&self) -> bool {
         self.node.is_some()
+    }
+    /// Marks it as the output of a block, for [`Tape::representations`]; costs nothing on a tape
+    /// that was not asked to keep them.
+    pub fn representation(&self) {
+        if let Some(kept) = &self.tape.representations {
+            kept.borrow_mut().push((self.node, self.value.clone()));
+        }
     }
     /// The same numbers, as a constant: no gradient flows back from here.
     pub fn detach(&self) -> Var<'t> {

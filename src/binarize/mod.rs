@@ -10,6 +10,7 @@
 //! | convolution and dense layer computed from the bits | `conv`, `dense` |
 //! | one layer: weights, inputs, the levels that signs stand for | [`Weights`], [`Activations`] in `layer` |
 //! | which of these a published method uses | [`Method`] in `method`, [`METHODS`] in `methods` |
+//! | the distance of a representation from a full-precision teacher's: `x.rbd(&teacher)` | `rbd` |
 //!
 //! There are two doors to a binary layer, and they mean the same: the readable one,
 //! `x.binarize(&a).conv2d(&w.binarize_weights(&scale, &b), how)`, and its fast twin
@@ -24,6 +25,7 @@ mod layer;
 mod method;
 mod methods;
 mod part;
+mod rbd;
 mod scale;
 mod sign;
 

@@ -51,6 +51,7 @@ impl Module for Mlp {
         let mut x = x.flatten();
         for (dense, norm, between) in &self.layers {
             x = between.behind(norm, &dense.forward(&x), None);
+            x.representation();
         }
         self.head.forward(&x)
     }

@@ -138,6 +138,32 @@ mod tests {
     }
 
     #[test]
+    fn a_student_and_its_teacher_mark_the_same_representations() {
+        let task = Task { input: [1, 16, 16], classes: 5 };
+        let x = Tensor::randn([2, 1, 16, 16], 1.0, &mut Rng::seed(2));
+        for (arch, blocks) in [
+            ("mlp(hidden=24)", 2),
+            ("vgg-small(width=0.1)", 6),
+            ("resnet20(width=0.5)", 9),
+            ("resnet18(width=0.2)", 8),
+        ] {
+            let (params, student) = build(arch, "dir-net", &task).unwrap();
+            let (floats, teacher) = build(arch, "fp32", &task).unwrap();
+            let (tape, eval) = (Tape::train(&params), Tape::eval(&floats));
+            let (tape, eval) = (tape.keeping_representations(), eval.keeping_representations());
+            student.forward(&tape.constant(&x));
+            teacher.forward(&eval.constant(&x));
+            let (found, wanted) = (tape.representations(), eval.representations());
+            assert_eq!((found.len(), wanted.len()), (blocks, blocks), "{arch}");
+            let losses = found.iter().zip(&wanted);
+            let losses = losses.map(|(x, t)| x.rbd(&tape.constant(t.value())));
+            let loss = losses.reduce(|a, b| a + b).unwrap();
+            assert!(loss.value().item() > 0.0, "{arch}");
+            assert!(loss.backward().norm() > 0.0, "{arch}");
+        }
+    }
+
+    #[test]
     fn every_architecture_runs_under_every_method_and_everything_in_it_learns() {
         let task = Task { input: [1, 16, 16], classes: 5 };
         let x = Tensor::randn([4, 1, 16, 16], 1.0, &mut Rng::seed(2));

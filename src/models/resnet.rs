@@ -122,6 +122,7 @@ impl Module for ResNet {
         }
         for block in &self.blocks {
             x = block.forward(&x);
+            x.representation();
         }
         self.head.forward(&x.global_avg_pool())
     }

@@ -66,6 +66,7 @@ impl Module for Vgg {
                 x = x.max_pool2d(2, 2, 0);
             }
             x = between.behind(norm, &x, None);
+            x.representation();
         }
         self.head.forward(&x.flatten())
     }
