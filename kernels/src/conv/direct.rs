@@ -366,8 +366,8 @@ impl Block {
         transpose(level, [self.width.min(there), elements], planes, stride, v, self.width);
     }
 
-    /// The same for planes of `stride` elements each that are all there is of a channel; the channels of
-    /// the next filter follow `far` elements on.
+    /// The same for planes of `stride` elements that are all there is of a channel, and for the channels
+    /// of all filters, `far` elements from one to the next.
     fn interleave_many(
         &self,
         level: Level,
@@ -376,7 +376,10 @@ impl Block {
         v: &mut [f32],
     ) {
         let size = stride * self.width;
-        let (many, lanes) = (v.len() / size, self.used);
+        let many = v.len() / size;
+        let last = (many - 1) * far;
+        let there = (planes.len() - last) / stride;
+        let lanes = self.width.min(there);
         if lanes < self.width {
             v.fill(0.0);
         }
