@@ -40,7 +40,7 @@ pub(crate) fn transpose_many(
 }
 
 /// Matrices that are fetched before they are needed.
-const AHEAD: usize = 8;
+const AHEAD: usize = 24;
 
 per_level! {
     fn squares[](
