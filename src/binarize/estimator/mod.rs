@@ -70,6 +70,12 @@ pub trait Estimator: Debug + Send + Sync + 'static {
         None
     }
 
+    /// Whether each channel is fitted by itself: the output channels of weights, axis 1 of
+    /// activations.
+    fn by_channel(&self) -> bool {
+        false
+    }
+
     /// `Some((limit, slope))` where the slope is that constant for `|x| <= limit` and zero beyond:
     /// then one bit an element is all that need be saved, and none if the limit is infinite.
     fn window(&self) -> Option<(f32, f32)> {
@@ -95,6 +101,9 @@ impl Estimator for Arc<dyn Estimator> {
     }
     fn fit(&self, x: &[f32], progress: f32) -> Option<Arc<dyn Estimator>> {
         (**self).fit(x, progress)
+    }
+    fn by_channel(&self) -> bool {
+        (**self).by_channel()
     }
     fn window(&self) -> Option<(f32, f32)> {
         (**self).window()
@@ -191,6 +200,9 @@ impl Estimator for Named {
     }
     fn fit(&self, x: &[f32], progress: f32) -> Option<Arc<dyn Estimator>> {
         self.estimator.fit(x, progress)
+    }
+    fn by_channel(&self) -> bool {
+        self.estimator.by_channel()
     }
     fn window(&self) -> Option<(f32, f32)> {
         self.estimator.window()
