@@ -451,6 +451,25 @@ mod tests {
     }
 
     #[test]
+    fn expressions_of_the_guide_are_what_it_says() {
+        let guide = include_str!("../../../docs/estimators.md");
+        let rows: Vec<_> = guide.lines().filter_map(|l| l.strip_prefix("| `soft")).collect();
+        assert!(rows.len() >= 5);
+        for row in rows {
+            let cells: Vec<_> = row.split('`').collect();
+            let e = [format!("soft{}", cells[0]), cells[2].to_string()].map(|e| estimator(&e));
+            let [typed, named] = e.map(|e| e.unwrap());
+            for (progress, x) in [(0.0, -0.7), (0.3, 0.2), (0.9, 0.05), (1.0, 1.3)] {
+                let slope = |e: &std::sync::Arc<dyn super::Estimator>| {
+                    e.fit(&[1.0], progress).unwrap_or_else(|| e.clone()).slope(x)
+                };
+                let (a, b) = (slope(&typed), slope(&named));
+                assert!((a - b).abs() <= 2e-5 * b.abs().max(1e-3), "{row} at {x}: {a}, {b}");
+            }
+        }
+    }
+
+    #[test]
     fn slopes_are_derivatives_and_names_parse_again() {
         for text in [
             "soft = x - x^3/3*0.1",
