@@ -231,7 +231,7 @@ fn ede(case: Case<'_>) -> Ede {
 fn dte(case: Case<'_>, x: &[f32], bound: fn(f32) -> Bound) -> Dte {
     let [t, eps, threshold] = case.settings().map(|x| x as f32);
     let steepening = Steepening { t_min: t, t_max: t };
-    let dte = Dte { steepening, eps, bound: bound(threshold) };
+    let dte = Dte { steepening, eps, bound: bound(threshold), ..Dte::default() };
     let fitted = dte.steepest(x);
     case.compare("t_fit", &[fitted]);
     case.compare("t_used", &[t.min(fitted)]);

@@ -52,7 +52,7 @@ impl<'t> Var<'t> {
             Tensor::build(g.y(), |y| scale_channels(g.n, g.o, g.oh * g.ow, &z, &factor, y))
         };
 
-        let slope = Slope::save(of_inputs, self);
+        let slope = Slope::save(of_inputs, self, 1);
         let latent = Latent::save(w, scale, of_weights);
         let filters = Held::by(filters, Filters::bytes);
         self.tape().record("bin_conv2d", y, [self, w, scale], move |dy, wanted| {
@@ -89,7 +89,7 @@ pub(super) struct Latent {
 impl Latent {
     pub(super) fn save(w: &Var<'_>, scale: &Var<'_>, estimator: &Arc<dyn Estimator>) -> Self {
         let (w_, scale) = (w.value().clone(), scale.value().clone());
-        Latent { slope: Slope::save(estimator, w), w: w_, scale }
+        Latent { slope: Slope::save(estimator, w, 0), w: w_, scale }
     }
 
     /// From the gradient of `sign(w)` times 1 to those of `w` and of the scale.
@@ -151,8 +151,12 @@ mod tests {
         ] {
             let (x, w) = (Tensor::randn(x, 1.0, &mut rng), Tensor::randn(w, 0.5, &mut rng));
             let scale = Tensor::uniform([w.shape()[0]], 1.0, &mut rng);
-            for (of_weights, of_inputs) in [("ste", "ste"), ("ede", "approx-sign"), ("dte", "dte")]
-            {
+            for (of_weights, of_inputs) in [
+                ("ste", "ste"),
+                ("ede", "approx-sign"),
+                ("dte", "dte"),
+                ("dte(scope=channel)", "dte(scope=channel)"),
+            ] {
                 let e = [of_weights, of_inputs].map(|e| estimator(e).unwrap());
                 let run = |fast: bool| {
                     let tape = Tape::train(&params).at(0.7);

@@ -43,7 +43,7 @@ impl<'t> Var<'t> {
         let factor = scale.value().clone();
         let y = scaled(&z, &factor);
 
-        let slope = Slope::save(of_inputs, self);
+        let slope = Slope::save(of_inputs, self, 1);
         let latent = Latent::save(w, scale, of_weights);
         let (x, signs) = (Held::by(x, Rows::bytes), Held::by(signs, Rows::bytes));
         self.tape().record("bin_linear", y, [self, w, scale], move |dy, wanted| {
@@ -72,7 +72,12 @@ mod tests {
         let params = Params::new();
         let (x, w) = (Tensor::randn([5, 37], 1.0, &mut rng), Tensor::randn([6, 37], 1.0, &mut rng));
         let scale = Tensor::uniform([6], 1.0, &mut rng);
-        for (of_weights, of_inputs) in [("ste", "ste"), ("ede", "approx-sign"), ("dte", "dte")] {
+        for (of_weights, of_inputs) in [
+            ("ste", "ste"),
+            ("ede", "approx-sign"),
+            ("dte", "dte"),
+            ("dte(scope=channel)", "dte(scope=channel)"),
+        ] {
             let e = [of_weights, of_inputs].map(|e| estimator(e).unwrap());
             let run = |fast: bool| {
                 let tape = Tape::train(&params).at(0.3);

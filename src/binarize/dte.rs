@@ -30,9 +30,16 @@ pub enum Bound {
 /// - absolute, slope ≥ tau:  the largest `t` with `arccosh(√(k·t/tau)) / t ≥ q`. Where no `t`
 ///   satisfies it (`tau` = 1 and `q` > 0.4477), the `t` that reaches furthest (1.724 for `tau` = 1).
 ///
-/// The quantile is taken of the elements that [`fit`](Estimator::fit) is shown, some 4,000 of a large
-/// tensor: a share of `eps` = 0.1 is then met within about 0.005 (one standard error). If it is zero
-/// (a tensor of zeros), nothing bounds `t`.
+/// So by the relative rule a share `eps` can learn at any moment; by the absolute one from
+/// `t` = 1.724·tau on (below 1.724·tau the slope of hardly any element reaches `tau`), unless no `t`
+/// satisfies it.
+///
+/// The quantile is taken of the elements that [`fit`](Estimator::fit) is shown, of which the rule holds
+/// exactly. Of a large tensor those are `n` = 2,700 to 8,200, and of the whole it holds with a
+/// standard error of `√(eps·(1-eps)/n)`: at most 0.006 for `eps` = 0.1. With `scope=channel` each channel has a
+/// curve of its own (output channels of weights, axis 1 of activations) from at least 1,024 of its
+/// elements, if it has them: 0.009. If the quantile is zero (a share `eps` of the elements is), nothing
+/// bounds `t`, since the slope at zero is the largest there is.
 ///
 /// | x             |  -1.5 |  -0.3 | 0 |   0.3 |   1.5 |
 /// | ------------- | ----- | ----- | - | ----- | ----- |
@@ -49,11 +56,18 @@ pub struct Dte {
     pub eps: f32,
     /// Which elements count as updatable.
     pub bound: Bound,
+    /// Whether each channel has a curve of its own.
+    pub by_channel: bool,
 }
 
 impl Default for Dte {
     fn default() -> Self {
-        Dte { steepening: Steepening::default(), eps: 0.1, bound: Bound::Relative(0.1) }
+        Dte {
+            steepening: Steepening::default(),
+            eps: 0.1,
+            bound: Bound::Relative(0.1),
+            by_channel: false,
+        }
     }
 }
 
@@ -83,8 +97,12 @@ impl Estimator for Dte {
         Tanh::steep(self.steepening.t_min).slope(x)
     }
     fn fit(&self, x: &[f32], progress: f32) -> Option<Arc<dyn Estimator>> {
-        let t = self.steepening.at(progress).min(self.steepest(x));
+        // An infinite quantile leaves no steepness at all, and 1/0 is no half range.
+        let t = self.steepening.at(progress).min(self.steepest(x)).max(f32::MIN_POSITIVE);
         Some(Arc::new(Tanh::steep(t)))
+    }
+    fn by_channel(&self) -> bool {
+        self.by_channel
     }
 }
 
@@ -134,6 +152,7 @@ pub(super) const ENTRIES: &[Entry] = &[Entry {
                 'a' => Bound::Absolute(options.number("tau", 1.0, 1e-3..=1e3)?),
                 _ => Bound::Relative(options.number("rho", 0.1, 1e-3..=0.999)?),
             },
+            by_channel: options.word("scope", false, &[("tensor", false), ("channel", true)])?,
         }))
     },
     known: &[(0.0, 0.0, 1.0), (0.0, 1.5, 0.977_83), (0.5, 0.3, 0.915_137)],
@@ -142,7 +161,7 @@ pub(super) const ENTRIES: &[Entry] = &[Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Rng;
+    use crate::{Rng, Tensor};
 
     /// Shapes of what stands before a sign: name and draws.
     fn distributions() -> Vec<(&'static str, Vec<f32>)> {
@@ -165,29 +184,78 @@ mod tests {
                     two_sided(rng, size)
                 }),
             ),
-            ("heavy-tailed", draw(&|rng| rng.normal() / (0.05 + rng.uniform()))),
+            ("Cauchy", draw(&|rng| (std::f32::consts::PI * (rng.uniform() - 0.5)).tan())),
         ]
     }
 
-    fn updatable(curve: &dyn Estimator, bound: Bound, x: &[f32]) -> f32 {
+    /// The share of elements whose slope counts, but for the last place of floats.
+    fn updatable(curve: &dyn Estimator, bound: Bound, x: &[f32]) -> f64 {
         let least = match bound {
             Bound::Absolute(tau) => tau,
             Bound::Relative(rho) => rho * curve.slope(0.0),
         };
         let count = x.iter().filter(|&&x| curve.slope(x) >= least * (1.0 - 1e-4)).count();
-        count as f32 / x.len() as f32
+        count as f64 / x.len() as f64
+    }
+
+    const EPS: [f32; 3] = [0.05, 0.1, 0.3];
+
+    #[test]
+    fn a_share_of_eps_of_the_fitted_elements_can_always_learn() {
+        for (name, x) in distributions() {
+            for eps in EPS {
+                for rho in [0.02, 0.1, 0.5] {
+                    let dte = Dte { eps, bound: Bound::Relative(rho), ..Dte::default() };
+                    for step in 0..=20 {
+                        let curve = dte.fit(&x, step as f32 / 20.0).unwrap();
+                        let share = updatable(&*curve, dte.bound, &x);
+                        let least = (f64::from(eps) * x.len() as f64 - 1e-3) / x.len() as f64;
+                        assert!(share >= least, "{name}, eps {eps}, step {step}: {share}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]
-    fn a_share_of_eps_can_always_learn() {
-        for eps in [0.05, 0.1, 0.3] {
-            let dte = Dte { eps, ..Dte::default() };
-            for (name, x) in distributions() {
+    fn by_rule_a_it_can_wherever_there_is_a_solution() {
+        let mut solved = 0;
+        for (name, x) in distributions() {
+            for (eps, tau) in EPS.into_iter().flat_map(|eps| [(eps, 1.0), (eps, 0.7)]) {
+                let dte = Dte { eps, bound: Bound::Absolute(tau), ..Dte::default() };
+                // Of tau = 1 the widest reach is 0.4477.
+                // Below 1 a curve wide enough is always found.
+                let solvable = tau < 1.0 || quantile_of_size(&x, eps) <= 0.4477;
                 for step in 0..=20 {
-                    let curve = dte.fit(&x, step as f32 / 20.0).unwrap();
-                    let share = updatable(&*curve, dte.bound, &x);
-                    assert!(share >= eps - 0.02, "{name}, eps {eps}, step {step}: {share}");
+                    let progress = step as f32 / 20.0;
+                    let curve = dte.fit(&x, progress).unwrap();
+                    let late = dte.steepening.at(progress) >= 1.724 * tau;
+                    if late && solvable {
+                        let share = updatable(&*curve, dte.bound, &x);
+                        assert!(share >= f64::from(eps) - 1e-7, "{name}, {dte:?}: {share}");
+                        solved += 1;
+                    } else if late {
+                        let widest = Tanh::steep(1.723_538 * tau);
+                        assert_eq!(curve.slope(0.3), widest.slope(0.3), "{name}, {dte:?}");
+                    }
                 }
+            }
+        }
+        assert!(solved > 50, "{solved}");
+    }
+
+    #[test]
+    fn of_a_large_tensor_it_holds_within_the_error_of_the_sample() {
+        let dte = Dte::default();
+        for (name, x) in distributions() {
+            let x = Tensor::new([x.len()], x);
+            let sample = x.sample();
+            assert!((2700..x.len() / 3).contains(&sample.len()), "{}", sample.len());
+            let error = (0.1 * 0.9 / sample.len() as f64).sqrt();
+            for step in 0..=20 {
+                let curve = dte.fit(&sample, step as f32 / 20.0).unwrap();
+                let share = updatable(&*curve, dte.bound, &x);
+                assert!(share >= 0.1 - 4.0 * error, "{name}, step {step}: {share}");
             }
         }
     }
@@ -235,5 +303,10 @@ mod tests {
         assert_eq!(Dte::default().steepest(&[0.0; 100]), f32::INFINITY);
         assert_eq!(Dte::default().steepest(&[]), f32::INFINITY);
         assert_eq!(Dte::default().fit(&[0.0; 100], 1.0).unwrap().slope(0.0), 10.0);
+        // Mostly large, but a tenth of them zero: those have the whole slope.
+        let x: Vec<f32> = (0..100).map(|i| if i < 10 { 0.0 } else { 5.0 }).collect();
+        assert_eq!(Dte::default().steepest(&x), f32::INFINITY);
+        let infinite = Dte::default().fit(&[f32::INFINITY; 4], 1.0).unwrap();
+        assert_eq!(infinite.slope(1e30), 1.0);
     }
 }

@@ -43,7 +43,7 @@ impl<'t> Var<'t> {
     /// `scale · sign(y)`.
     pub fn binarize_weights(&self, scale: &Var<'t>, estimator: &Arc<dyn Estimator>) -> Var<'t> {
         let o = self.shape()[0];
-        let signs = self.binarize(estimator).reshape([1, o, self.value().len() / o]);
+        let signs = self.binarize_along(0, estimator).reshape([1, o, self.value().len() / o]);
         signs.mul_channels(scale).reshape(self.shape())
     }
 }

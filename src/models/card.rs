@@ -79,12 +79,23 @@ impl Card {
     }
 }
 
-/// A method with its estimators replaced as `E`, or as `weights=E activations=E`, says.
+/// A method with its estimators replaced as `E`, or as `weights=E activations=E`, says. Blanks within
+/// an estimator are its own.
 ///
 /// # Errors
 /// If an estimator is unknown.
 pub fn with_estimators(mut method: Method, choice: &str) -> Result<Method, Error> {
-    for part in choice.split_whitespace() {
+    // Blanks stand within expressions too.
+    let (mut rest, mut parts) = (choice.trim(), Vec::new());
+    while let Some(at) = rest.match_indices(['w', 'a']).map(|(at, _)| at).rfind(|&at| {
+        let starts = at == 0 || rest[..at].ends_with(char::is_whitespace);
+        starts && ["weights=", "activations="].iter().any(|part| rest[at..].starts_with(part))
+    }) {
+        parts.push(&rest[at..]);
+        rest = rest[..at].trim_end();
+    }
+    parts.extend((!rest.is_empty()).then_some(rest));
+    for part in parts.into_iter().rev() {
         method = match part.split_once('=') {
             Some(("weights", e)) => method.with_weights_estimator(&estimator(e)?),
             Some(("activations", e)) => method.with_activations_estimator(&estimator(e)?),
@@ -120,10 +131,28 @@ mod tests {
         card().save(&params, &path).unwrap();
         let (loaded, model, read) = Card::load(&path).unwrap();
         assert_eq!(read, card());
-        assert_eq!(model.method.weights.as_ref().unwrap().estimator.name(), "ste");
+        assert_eq!(model.method.weights.as_ref().unwrap().estimator.name(), "ste(clip=2)");
         for ((_, a), (_, b)) in params.iter().zip(loaded.iter()) {
             assert_eq!((&a.name, &a.value), (&b.name, &b.value));
         }
+    }
+
+    #[test]
+    fn expressions_may_have_blanks() {
+        let typed = "soft = tanh(t * x) / t; t = 0.1..10";
+        for (choice, names) in [
+            (typed.to_string(), [typed, typed]),
+            (format!("weights={typed} activations=ste"), [typed, "ste"]),
+            (format!("  activations={typed}  weights=approx-sign "), ["approx-sign", typed]),
+            ("weights=ste(clip=2)".to_string(), ["ste(clip=2)", "dte"]),
+            (String::new(), ["dte", "dte"]),
+        ] {
+            let method = with_estimators("dir-net".parse().unwrap(), &choice).unwrap();
+            let (weights, activations) = (method.weights.unwrap(), method.activations.unwrap());
+            let found = [weights.estimator.name(), activations.estimator.name()];
+            assert_eq!(found, names.map(|n| n.replace(' ', "")), "{choice}");
+        }
+        assert!(with_estimators("dir-net".parse().unwrap(), "ste ede").is_err());
     }
 
     #[test]

@@ -82,23 +82,12 @@ impl Estimator for Gaussian {
         "gaussian"
     }
     fn soft(&self, x: f32) -> f32 {
-        erf(x / (SQRT_2 * self.sigma))
+        math::erf(x / (SQRT_2 * self.sigma))
     }
     fn slope(&self, x: f32) -> f32 {
         let u = x / self.sigma;
         FRAC_2_PI.sqrt() / self.sigma * math::exp(-0.5 * u * u)
     }
-}
-
-/// The error function, within 2e-7: Abramowitz and Stegun, 1964, formula 7.1.26.
-pub(super) fn erf(x: f32) -> f32 {
-    let size = x.abs();
-    let t = 1.0 / (1.0 + 0.327_591_1 * size);
-    let p = 1.061_405_4 * t - 1.453_152;
-    let p = p * t + 1.421_413_7;
-    let p = p * t - 0.284_496_74;
-    let p = p * t + 0.254_829_6;
-    (1.0 - p * t * math::exp(-size * size)).copysign(x)
 }
 
 /// The estimators of this file.

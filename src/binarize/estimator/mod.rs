@@ -7,6 +7,8 @@
 //! [`Estimator`] anywhere.
 
 mod bell;
+mod expression;
+mod formula;
 mod periodic;
 mod polynomial;
 mod power;
@@ -14,6 +16,7 @@ mod straight;
 mod tanh;
 
 pub use bell::{Gaussian, SwishSign};
+pub use expression::Expression;
 pub use periodic::{Fda, FourierSum, HalfCosine};
 pub use polynomial::{ApproxSign, Parabola, Rbnn};
 pub use power::{Power, Reste};
@@ -49,7 +52,8 @@ use std::sync::Arc;
 /// check_estimator(&HalfCosine); // the slope is the derivative of the soft curve
 /// ```
 pub trait Estimator: Debug + Send + Sync + 'static {
-    /// As it is chosen and printed.
+    /// As it is chosen and printed. One made by [`estimator`](fn@estimator) also tells the options that
+    /// are not the default: `ste(clip=2)`.
     fn name(&self) -> &str;
 
     /// The smooth curve that is meant.
@@ -64,6 +68,12 @@ pub trait Estimator: Debug + Send + Sync + 'static {
     fn fit(&self, x: &[f32], progress: f32) -> Option<Arc<dyn Estimator>> {
         let _ = (x, progress);
         None
+    }
+
+    /// Whether each channel is fitted by itself: the output channels of weights, axis 1 of
+    /// activations.
+    fn by_channel(&self) -> bool {
+        false
     }
 
     /// `Some((limit, slope))` where the slope is that constant for `|x| <= limit` and zero beyond:
@@ -91,6 +101,9 @@ impl Estimator for Arc<dyn Estimator> {
     }
     fn fit(&self, x: &[f32], progress: f32) -> Option<Arc<dyn Estimator>> {
         (**self).fit(x, progress)
+    }
+    fn by_channel(&self) -> bool {
+        (**self).by_channel()
     }
     fn window(&self) -> Option<(f32, f32)> {
         (**self).window()
@@ -125,7 +138,8 @@ pub fn all() -> impl Iterator<Item = &'static Entry> {
     families.into_iter().flatten()
 }
 
-/// The estimator that a text such as `ste(clip=1)` names.
+/// The estimator that a text such as `ste(clip=1)` names, or that an [`Expression`] such as
+/// `soft = tanh(t*x)/t; t = 0.1..10` spells out.
 ///
 /// ```
 /// let e = dirnet::binarize::estimator("ste(clip=0.5)")?;
@@ -134,17 +148,68 @@ pub fn all() -> impl Iterator<Item = &'static Entry> {
 /// ```
 ///
 /// # Errors
-/// If there is none of that name, or an option is unknown or of a wrong value.
+/// If there is none of that name, or an option is unknown or of a wrong value, or an expression does
+/// not parse or is no curve to learn from.
 pub fn estimator(text: &str) -> Result<Arc<dyn Estimator>, Error> {
+    if text.trim_start().strip_prefix("soft").is_some_and(|rest| rest.trim_start().starts_with('='))
+    {
+        return Ok(Arc::new(Expression::parse(text)?));
+    }
     let spec: Spec = text.parse()?;
     let Some(entry) = all().find(|entry| entry.name == spec.name) else {
         let names: Vec<_> = all().map(|entry| entry.name).collect();
         return Err(unknown("estimator", &spec.name, &names));
     };
-    let mut options = Options::of(&spec);
-    let made = (entry.make)(&mut options)?;
-    options.finish()?;
-    Ok(made)
+    let make = |spec: &Spec| {
+        let mut options = Options::of(spec);
+        let made = (entry.make)(&mut options)?;
+        options.finish().map(|()| made)
+    };
+    let made = make(&spec)?;
+    // Of the options, those that change something.
+    let mut told = Spec { options: Vec::new(), plus: Vec::new(), ..spec.clone() };
+    for at in 0..spec.options.len() {
+        let mut without = spec.clone();
+        without.options.remove(at);
+        if !make(&without).is_ok_and(|other| format!("{other:?}") == format!("{made:?}")) {
+            told.options.push(spec.options[at].clone());
+        }
+    }
+    match told.options.is_empty() {
+        true => Ok(made),
+        false => Ok(Arc::new(Named { name: told.to_string(), estimator: made })),
+    }
+}
+
+/// An estimator under its full name.
+#[derive(Debug)]
+struct Named {
+    name: String,
+    estimator: Arc<dyn Estimator>,
+}
+
+impl Estimator for Named {
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn soft(&self, x: f32) -> f32 {
+        self.estimator.soft(x)
+    }
+    fn slope(&self, x: f32) -> f32 {
+        self.estimator.slope(x)
+    }
+    fn fit(&self, x: &[f32], progress: f32) -> Option<Arc<dyn Estimator>> {
+        self.estimator.fit(x, progress)
+    }
+    fn by_channel(&self) -> bool {
+        self.estimator.by_channel()
+    }
+    fn window(&self) -> Option<(f32, f32)> {
+        self.estimator.window()
+    }
+    fn backward(&self, x: &[f32], dy: &mut [f32]) {
+        self.estimator.backward(x, dy);
+    }
 }
 
 /// Checks that `slope` is the derivative of `soft`, at many points and through all of training.
@@ -232,6 +297,28 @@ mod tests {
     fn names_are_their_own() {
         for entry in all() {
             assert_eq!(estimator(entry.name).unwrap().name(), entry.name);
+        }
+    }
+
+    #[test]
+    fn names_tell_the_options_that_change_something() {
+        for (text, name) in [
+            ("ste(clip=2)", "ste(clip=2)"),
+            ("ste( clip = 1.0 )", "ste"),
+            ("dte(rule=a, tau=1, eps=0.2)", "dte(rule=a,eps=0.2)"),
+            ("dte(rule=b,t_min=0.1)", "dte"),
+            ("rbnn(part=activations)", "rbnn(part=activations)"),
+        ] {
+            let made = estimator(text).unwrap();
+            assert_eq!(made.name(), name);
+            let again = estimator(name).unwrap();
+            assert_eq!(again.name(), name);
+            for (progress, x) in [(0.0, 1.5), (0.5, 0.7), (1.0, 0.2)] {
+                let slope = |e: &Arc<dyn Estimator>| {
+                    e.fit(&[1.0; 9], progress).unwrap_or_else(|| e.clone()).slope(x)
+                };
+                assert_eq!(slope(&made), slope(&again), "{text}");
+            }
         }
     }
 
