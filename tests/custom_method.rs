@@ -1,6 +1,7 @@
 //! The promise: a method put together outside the crate, one of its parts written there, trains
 //! networks; and no method knows a filter or an image that makes it stumble.
 
+use dirnet::binarize::recipe::PARTS;
 use dirnet::binarize::{
     Activations, Between, Inputs, Latent, Learned, METHODS, Part, Scale, Standardize, Weights,
     estimator,
@@ -127,6 +128,25 @@ fn a_written_recipe_trains_as_its_twin_and_its_file_is_not_needed_again() {
     std::fs::write(&path, table).unwrap();
     let table = Config::read(&path).unwrap().method;
     assert_eq!(weights_sha256(&trained(&table).params), expected);
+}
+
+#[test]
+fn the_guide_names_every_method_and_its_recipe_can_be_read() {
+    let guide = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/methods.md");
+    let guide = std::fs::read_to_string(guide).unwrap();
+    for entry in METHODS.iter().filter(|entry| entry.name != "fp32") {
+        assert!(guide.contains(&format!("\n| `{}` |", entry.name)), "{}", entry.name);
+    }
+    for part in PARTS {
+        assert!(guide.contains(&format!("`{}`", part.name)), "{}", part.name);
+    }
+    let recipe = guide.split("```").find_map(|block| block.strip_prefix("toml\n")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("guide.toml");
+    std::fs::write(&file, recipe).unwrap();
+    let method: Method = file.to_str().unwrap().parse().unwrap();
+    assert_eq!((method.between, method.latent_clip), (Between::Rprelu, Some(1.0)));
+    assert_eq!(method.weights.unwrap().prepare.len(), 2);
 }
 
 #[test]
