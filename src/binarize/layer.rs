@@ -74,15 +74,17 @@ impl Latent {
         params[self.weight].value.shape()
     }
 
-    /// Learned numbers beside the weights.
-    pub fn extra(&self, params: &Params) -> usize {
-        self.chain.count(params) + self.scale.map_or(0, |id| params[id].value.len())
+    /// Learned numbers beside the weights, and how many of them a trained network needs: what comes
+    /// before the sign has no say once the signs are taken.
+    pub fn extra(&self, params: &Params) -> [usize; 2] {
+        let scale = self.scale.map_or(0, |id| params[id].value.len());
+        [self.chain.count(params)[0] + scale, scale]
     }
 
     /// Ready for their sign.
     pub fn ready<'t>(&self, tape: &'t Tape<'t>) -> Ready<'t> {
         let w = tape.param(self.weight);
-        let y = self.chain.forward(&w);
+        let (y, beside) = self.chain.prepare(&w);
         let scale = match self.scale {
             Some(id) => tape.param(id),
             None => self.recipe.scale.of(&w, &y),
@@ -90,7 +92,7 @@ impl Latent {
         // Of a filter of a single weight the mean is all there is, and its sign would not count.
         let single = w.value().len() <= w.shape()[0];
         let offset = (self.recipe.offset && !single).then(|| row_means(&w));
-        Ready { y, scale, offset, estimator: self.recipe.estimator.clone() }
+        Ready { y, beside, scale, offset, estimator: self.recipe.estimator.clone() }
     }
 }
 
@@ -99,6 +101,8 @@ impl Latent {
 pub struct Ready<'t> {
     /// What the signs are taken of.
     pub y: Var<'t>,
+    /// What is added to the signs, if anything, of the same shape.
+    pub beside: Option<Var<'t>>,
     /// One a filter.
     pub scale: Var<'t>,
     /// One a filter, if any: added to both levels.
@@ -110,9 +114,15 @@ pub struct Ready<'t> {
 impl<'t> Ready<'t> {
     /// The binary weights in floats.
     pub fn binarized(&self) -> Var<'t> {
-        let y = self.y.binarize_weights(&self.scale, &self.estimator);
+        let shape = [1, self.y.shape()[0], self.y.value().len() / self.y.shape()[0]];
+        let y = match &self.beside {
+            None => self.y.binarize_weights(&self.scale, &self.estimator),
+            Some(beside) => {
+                let y = self.y.binarize(&self.estimator) + beside;
+                y.reshape(shape).mul_channels(&self.scale).reshape(y.shape())
+            }
+        };
         let Some(offset) = &self.offset else { return y };
-        let shape = [1, y.shape()[0], y.value().len() / y.shape()[0]];
         y.reshape(shape).add_channels(offset).reshape(y.shape())
     }
 }
@@ -131,37 +141,60 @@ impl Inputs {
         Inputs { chain, recipe: recipe.clone() }
     }
 
-    /// Numbers that it learns.
-    pub fn extra(&self, params: &Params) -> usize {
+    /// Numbers that it learns, and how many of them a trained network needs.
+    pub fn extra(&self, params: &Params) -> [usize; 2] {
         self.chain.count(params)
     }
 
     /// The binary inputs in floats.
     pub fn binarized<'t>(&self, x: &Var<'t>) -> Var<'t> {
-        let signs = self.chain.forward(x).binarize(&self.recipe.estimator);
-        let Some([a, b]) = self.chain.levels(x.tape()) else { return signs };
-        let flat = signs.reshape([1, 1, x.value().len()]);
-        flat.add_channels(&b).mul_channels(&a).reshape(x.shape())
+        let (x, beside) = self.chain.prepare(x);
+        self.levelled(&x, beside)
+    }
+
+    fn levelled<'t>(&self, prepared: &Var<'t>, beside: Option<Var<'t>>) -> Var<'t> {
+        let mut signs = prepared.binarize(&self.recipe.estimator);
+        if let Some(beside) = beside {
+            signs = signs + beside;
+        }
+        let Some([a, b]) = self.chain.levels(prepared.tape()) else { return signs };
+        let flat = signs.reshape([1, 1, signs.value().len()]);
+        flat.add_channels(&b).mul_channels(&a).reshape(signs.shape())
     }
 
     /// Convolution of the binary inputs with binary weights, from the bits: see the head of this
-    /// file. Its readable twin is `binarized(x).conv2d(w.binarized())`.
+    /// file. Its readable twin is `binarized(x).conv2d(w.binarized())`, which takes its place where
+    /// something is added to the signs, since that leaves no bits to compute from.
     #[track_caller]
     pub fn conv2d<'t>(&self, x: &Var<'t>, w: &Ready<'t>, how: Conv) -> Var<'t> {
-        let y = self.convolved(x, w, how);
+        let (prepared, beside) = self.chain.prepare(x);
+        let y = match beside.is_some() || w.beside.is_some() {
+            true => self.levelled(&prepared, beside).conv2d(&w.binarized(), how),
+            false => self.convolved(&prepared, w, how),
+        };
+        self.by_pixel(x, y, w.y.shape(), how)
+    }
+
+    /// Convolution of the binary inputs with float weights.
+    #[track_caller]
+    pub fn conv2d_float<'t>(&self, x: &Var<'t>, w: &Var<'t>, how: Conv) -> Var<'t> {
+        self.by_pixel(x, self.binarized(x).conv2d(w, how), w.shape(), how)
+    }
+
+    /// The output, times the mean of `|x|` under the filter where the recipe says so.
+    fn by_pixel<'t>(&self, x: &Var<'t>, y: Var<'t>, filters: &[usize], how: Conv) -> Var<'t> {
         if !self.recipe.pixel_scale {
             return y;
         }
-        let &[_, c, kh, kw] = w.y.shape() else { unreachable!("bin_conv2d has looked") };
+        let &[_, c, kh, kw] = filters else { unreachable!("the convolution has looked") };
         let c = c * how.groups;
         let mean = Tensor::full([1, c, kh, kw], 1.0 / (c * kh * kw) as f32);
         let mean = x.tape().constant(mean);
         y.mul_pixels(&x.abs().conv2d(&mean, how.groups(1)))
     }
 
-    fn convolved<'t>(&self, x: &Var<'t>, w: &Ready<'t>, how: Conv) -> Var<'t> {
-        let tape = x.tape();
-        let prepared = self.chain.forward(x);
+    fn convolved<'t>(&self, prepared: &Var<'t>, w: &Ready<'t>, how: Conv) -> Var<'t> {
+        let tape = prepared.tape();
         let e = &self.recipe.estimator;
         let signs = [&w.estimator, e];
         let mut y = prepared.bin_conv2d(&w.y, &w.scale, how, Pad::Zero, signs);
@@ -176,7 +209,7 @@ impl Inputs {
         }
         let Some([a, b]) = self.chain.levels(tape) else { return y };
         let shape = y.shape().to_vec();
-        let mut one = x.shape().to_vec();
+        let mut one = prepared.shape().to_vec();
         one[0] = 1;
         let map = tape.constant(Tensor::full(one, 1.0)).conv2d(&w.binarized(), how);
         let size = map.value().len();
@@ -188,15 +221,19 @@ impl Inputs {
     /// The dense product of `N IN` binary inputs with `OUT IN` binary weights, from the bits.
     #[track_caller]
     pub fn linear<'t>(&self, x: &Var<'t>, w: &Ready<'t>) -> Var<'t> {
+        let (prepared, beside) = self.chain.prepare(x);
+        if beside.is_some() || w.beside.is_some() {
+            return self.levelled(&prepared, beside).linear(&w.binarized());
+        }
         if w.offset.is_none() && self.chain.levels(x.tape()).is_none() {
             let signs = [&w.estimator, &self.recipe.estimator];
-            return self.chain.forward(x).bin_linear(&w.y, &w.scale, signs);
+            return prepared.bin_linear(&w.y, &w.scale, signs);
         }
         let (&[n, k], &[o, _]) = (x.shape(), w.y.shape()) else {
             panic!("linear: not two matrices: {:?} x {:?}", x.shape(), w.y.shape())
         };
         let w = Ready { y: w.y.reshape([o, k, 1, 1]), ..w.clone() };
-        self.convolved(&x.reshape([n, k, 1, 1]), &w, Conv::valid()).reshape([n, o])
+        self.convolved(&prepared.reshape([n, k, 1, 1]), &w, Conv::valid()).reshape([n, o])
     }
 }
 
@@ -223,8 +260,10 @@ mod tests {
         let inputs = Inputs::new(&mut params, "a", &x[1..], inputs);
         let ids: Vec<_> = params.iter().map(|(id, _)| id).collect();
         for id in ids {
-            let moved = params[id].value.clone().map(|x| x + 0.3);
-            params.set(id, moved);
+            if params[id].role != Role::Buffer {
+                let moved = params[id].value.clone().map(|x| x + 0.3);
+                params.set(id, moved);
+            }
         }
         (params, latent, inputs)
     }
@@ -232,7 +271,16 @@ mod tests {
     #[test]
     fn two_levels_from_bits_are_two_levels_in_floats() {
         let mut rng = Rng::seed(31);
-        for method in ["adabin", "adabin(variant=code)", "dorefa", "reactnet", "recu", "ir-net"] {
+        for method in [
+            "adabin",
+            "adabin(variant=code)",
+            "dorefa",
+            "reactnet",
+            "recu",
+            "ir-net",
+            "rbnn",
+            "fda",
+        ] {
             let method: Method = method.parse().unwrap();
             for (x, w, how) in [
                 ([2, 3, 6, 5], [4, 3, 3, 3], Conv::same(3)),

@@ -3,6 +3,7 @@
 use super::estimator::{Estimator, estimator};
 use super::layer::{Activations, Weights};
 use super::methods::METHODS;
+use super::recipe;
 use crate::error::unknown;
 use crate::spec::Options;
 use crate::{Error, Spec};
@@ -22,8 +23,11 @@ use std::sync::Arc;
 /// One of one's own is the same put together by hand; see [`Method::of`].
 #[derive(Clone, Debug)]
 pub struct Method {
-    /// As it was chosen.
+    /// As it was chosen: its name, its options, what was added.
     pub spec: Spec,
+    /// What a recipe that was written down says, as an inline TOML table; `None` for a published
+    /// method and one put together in code.
+    pub recipe: Option<String>,
     /// What becomes of the weights; `None` keeps them in float.
     pub weights: Option<Weights>,
     /// What becomes of the activations; `None` keeps them in float.
@@ -45,6 +49,18 @@ pub enum Between {
     /// `prelu(x - g) + z`, with `g`, `z` and the slope below learned for each channel (ReActNet, Liu
     /// et al., 2020, arXiv 2003.03488).
     Rprelu,
+    /// `p · max(x, 0) + q · min(x, 0)`, with `p` and `q` learned for each channel (AdaBin, Tu et al.,
+    /// 2022, arXiv 2208.08084).
+    Maxout,
+}
+
+impl Between {
+    /// All of them, by name.
+    pub const ALL: &[(&str, Between)] = &[
+        ("hardtanh", Between::Hardtanh),
+        ("rprelu", Between::Rprelu),
+        ("maxout", Between::Maxout),
+    ];
 }
 
 impl Method {
@@ -72,12 +88,18 @@ impl Method {
     pub(super) fn float(name: &str) -> Self {
         Method {
             spec: Spec { name: name.into(), options: vec![], plus: vec![] },
+            recipe: None,
             weights: None,
             activations: None,
             outer_gain: false,
             between: Between::Hardtanh,
             latent_clip: None,
         }
+    }
+
+    /// Whether nothing is binarized.
+    pub fn is_float(&self) -> bool {
+        self.weights.is_none() && self.activations.is_none()
     }
 
     /// The estimators in use: one name, or one for the weights and one for the activations; empty
@@ -125,6 +147,17 @@ impl Choice<'_> {
         estimator(&Spec { name: name.into(), options, plus: vec![] }.to_string())
     }
 
+    /// The same with options of the method's own before those that were given.
+    pub(super) fn estimator_with(
+        &self,
+        name: &str,
+        own: &[(&str, &str)],
+    ) -> Result<Arc<dyn Estimator>, Error> {
+        let own = own.iter().map(|&(key, value)| (key.to_string(), value.to_string()));
+        let options = own.chain(self.spec.options.iter().cloned()).collect();
+        estimator(&Spec { name: name.into(), options, plus: vec![] }.to_string())
+    }
+
     /// An estimator as it is by default, for whoever gets no options.
     pub(super) fn fixed(&self, name: &str) -> Result<Arc<dyn Estimator>, Error> {
         estimator(name)
@@ -144,34 +177,53 @@ impl Choice<'_> {
 impl FromStr for Method {
     type Err = Error;
 
-    /// Options in brackets go to the method's estimator, `variant=` to the method; `+1w32a` keeps
-    /// activations in float.
+    /// A published method, `NAME` or `NAME(key=value, …)`: options go to its estimator, `variant=` to
+    /// the method. Or a recipe, as in [`recipe`](super::recipe): a path that ends in `.toml`, or
+    /// `NAME{…}` with the recipe itself, which is how a method made of a file is printed.
+    ///
+    /// Behind either, `+1w32a` keeps activations in float, and `+32w1a` the weights.
     fn from_str(text: &str) -> Result<Self, Error> {
-        let spec: Spec = text.parse()?;
-        let Some(entry) = METHODS.iter().find(|entry| entry.name == spec.name) else {
-            let names: Vec<_> = METHODS.iter().map(|entry| entry.name).collect();
-            return Err(unknown("method", &spec.name, &names));
+        let mut method = match recipe::parse(text)? {
+            Some(method) => method,
+            None => published(text.parse()?)?,
         };
-        if !entry.variants && spec.options.iter().any(|(key, _)| key == "variant") {
-            return Err(Error::Setting(format!("{} has no variants", spec.name)));
-        }
-        let mut method = Method { spec: spec.clone(), ..(entry.make)(&Choice { spec: &spec })? };
-        for plus in &spec.plus {
-            match plus.as_str() {
-                "1w32a" if method.weights.is_some() => method.activations = None,
+        for plus in method.spec.plus.clone() {
+            let lacking = match plus.as_str() {
                 "1w32a" => {
-                    return Err(Error::Setting("fp32 has no one-bit weights: +1w32a".into()));
+                    method.activations = None;
+                    method.weights.is_none().then_some("weights")
                 }
-                other => return Err(unknown("addition to a method", other, &["1w32a"])),
+                "32w1a" => {
+                    method.weights = None;
+                    method.activations.is_none().then_some("activations")
+                }
+                other => return Err(unknown("addition to a method", other, &["1w32a", "32w1a"])),
+            };
+            if let Some(what) = lacking {
+                let name = &method.spec.name;
+                return Err(Error::Setting(format!("{name} has no one-bit {what}: +{plus}")));
             }
         }
         Ok(method)
     }
 }
 
+fn published(spec: Spec) -> Result<Method, Error> {
+    let Some(entry) = METHODS.iter().find(|entry| entry.name == spec.name) else {
+        let names: Vec<_> = METHODS.iter().map(|entry| entry.name).collect();
+        return Err(unknown("method", &spec.name, &names));
+    };
+    if !entry.variants && spec.options.iter().any(|(key, _)| key == "variant") {
+        return Err(Error::Setting(format!("{} has no variants", spec.name)));
+    }
+    Ok(Method { spec: spec.clone(), ..(entry.make)(&Choice { spec: &spec })? })
+}
+
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.spec.fmt(f)
+        let Some(recipe) = &self.recipe else { return self.spec.fmt(f) };
+        write!(f, "{}{recipe}", self.spec.name)?;
+        self.spec.plus.iter().try_for_each(|plus| write!(f, "+{plus}"))
     }
 }
 
@@ -195,6 +247,9 @@ mod tests {
             ("dir-net(epz=0.1)", "did you mean \"eps\"?"),
             ("dir-net+2w32a", "did you mean \"1w32a\"?"),
             ("fp32+1w32a", "no one-bit weights"),
+            ("fp32+32w1a", "no one-bit activations"),
+            ("bnn+32w1a+1w32a", "no one-bit weights"),
+            ("fda(part=weights)", "has no option \"part\""),
             ("fp32(eps=1)", "has no options"),
             ("dorefa(variant=codes)", "did you mean \"code\"?"),
             ("ir-net(variant=code)", "has no variants"),

@@ -2,8 +2,10 @@
 
 use super::layer::{Activations, Weights};
 use super::method::{Between, Choice, Method};
-use super::part::{Adapt, Part, Rectify, Shift, SignAndMean, Spread, Standardize, Threshold};
-use super::{Estimator, Scale};
+use super::part::{
+    Adapt, Normalize, Part, Rectify, Shift, SignAndMean, Spread, Standardize, Threshold,
+};
+use super::{Estimator, Noise, Rotate, Scale};
 use crate::Error;
 use std::sync::Arc;
 
@@ -115,6 +117,21 @@ pub static METHODS: &[MethodEntry] = &[
         make: |choice| Ok(imb(choice.estimator("ede")?)),
     },
     MethodEntry {
+        name: "rbnn",
+        about: "standardised weights turned by two rotations, refitted each epoch, a learned scale a channel, standardised activations, parabolas that steepen; as in the published code for CIFAR-10 (Lin et al., 2020, arXiv 2009.13055)",
+        variants: false,
+        make: |choice| {
+            let prepare: Vec<Arc<dyn Part>> = vec![Arc::new(Standardize), Arc::new(Rotate)];
+            let of_weights = choice.estimator_with("rbnn", &[])?;
+            let of_activations = choice.estimator_with("rbnn", &[("part", "activations")])?;
+            Ok(Method::of(
+                "",
+                weights(prepare, Scale::Learned, of_weights),
+                activations(vec![Arc::new(Standardize)], of_activations),
+            ))
+        },
+    },
+    MethodEntry {
         name: "reactnet",
         about: "a constant mean-abs scale, learned steps for activations, a shifted PReLU between layers (Liu et al., 2020, arXiv 2003.03488)",
         variants: false,
@@ -143,37 +160,39 @@ pub static METHODS: &[MethodEntry] = &[
     },
     MethodEntry {
         name: "reste",
-        about: "a constant mean-abs scale for the layer, a power of |x| for weights and activations (Wu et al., 2023, arXiv 2308.06689)",
+        about: "a mean-abs scale for the layer with its gradient, as in the published code, a power of |x| for weights and activations (Wu et al., 2023, arXiv 2308.06689)",
         variants: false,
         make: |choice| {
             let curve = choice.estimator("reste")?;
-            let of_weights = weights(vec![], Scale::LayerMean, curve.clone());
+            let of_weights = weights(vec![], Scale::LayerMeanThrough, curve.clone());
             Ok(Method::of("", of_weights, activations(vec![], curve)))
         },
     },
     MethodEntry {
         name: "fda",
-        about: "a constant mean-abs scale, a Fourier sum for weights and activations; without the paper's noise branch (Xu et al., 2021, arXiv 2103.00841)",
+        about: "a constant mean-abs scale, a Fourier sum for weights and activations, learned noise that fades in training, as in BiBench (Xu et al., 2021, arXiv 2103.00841)",
         variants: false,
         make: |choice| {
             let curve = choice.estimator("fda")?;
-            let of_weights = weights(vec![], Scale::MeanAbs, curve.clone());
-            Ok(Method::of("", of_weights, activations(vec![], curve)))
+            let noise = |of_weights| -> Vec<Arc<dyn Part>> { vec![Arc::new(Noise { of_weights })] };
+            let of_weights = weights(noise(true), Scale::MeanAbs, curve.clone());
+            Ok(Method::of("", of_weights, activations(noise(false), curve)))
         },
     },
     MethodEntry {
         name: "adabin",
-        about: "two levels a filter by mean and deviation with EDE, two learned levels a layer for activations (Tu et al., 2022, arXiv 2208.08084); variant=code: levels alpha · (sign + beta)",
+        about: "two levels a filter by mean and deviation with EDE, two learned levels a layer for activations, a learned maxout between layers (Tu et al., 2022, arXiv 2208.08084); variant=code: levels alpha · (sign + beta)",
         variants: true,
         make: |choice| {
             let adapt = Adapt { factored: choice.as_in_code()? };
             let of_weights =
-                weights(vec![Arc::new(Standardize)], Scale::Std, choice.estimator("ede")?);
-            Ok(Method::of(
+                weights(vec![Arc::new(Normalize)], Scale::Std, choice.estimator("ede")?);
+            let bits = Method::of(
                 "",
                 Weights { offset: true, ..of_weights },
                 activations(vec![Arc::new(adapt)], choice.fixed("approx-sign")?),
-            ))
+            );
+            Ok(Method { between: Between::Maxout, ..bits })
         },
     },
     MethodEntry {

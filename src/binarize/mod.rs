@@ -5,11 +5,12 @@
 //! | --- | --- |
 //! | the sign of activations: `x.binarize(&estimator)` | `sign` |
 //! | the curves whose slope replaces the derivative of the sign | [`estimator`](mod@estimator), [`Dte`] in `dte` |
-//! | what happens before a sign: [`Part`], and all built-in ones | `part`; `standardize` (IMB) in `imb` |
+//! | what happens before a sign: [`Part`], and all built-in ones | `part`, [`Rotate`] in `rotate`, [`Noise`] in `noise`; `standardize` (IMB) in `imb` |
 //! | the scale that goes with the sign of weights | [`Scale`] in `scale` |
 //! | convolution and dense layer computed from the bits | `conv`, `dense` |
 //! | one layer: weights, inputs, the levels that signs stand for | [`Weights`], [`Activations`] in `layer` |
 //! | which of these a published method uses | [`Method`] in `method`, [`METHODS`] in `methods` |
+//! | a method of one's own, written down | [`recipe`] |
 //! | the distance of a representation from a full-precision teacher's: `x.rbd(&teacher)` | `rbd` |
 //!
 //! There are two doors to a binary layer, and they mean the same: the readable one,
@@ -24,8 +25,11 @@ mod imb;
 mod layer;
 mod method;
 mod methods;
+mod noise;
 mod part;
 mod rbd;
+pub mod recipe;
+mod rotate;
 mod scale;
 mod sign;
 
@@ -38,8 +42,10 @@ pub use estimator::{
 pub use layer::{Activations, Inputs, Latent, Ready, Weights};
 pub use method::{Between, Method};
 pub use methods::{METHODS, MethodEntry};
+pub use noise::Noise;
 pub use part::{
-    Adapt, Centre, Chain, Learned, Part, Rectify, Shift, SignAndMean, Spread, Standardize,
-    Threshold,
+    Adapt, Centre, Chain, Learned, Normalize, Part, Rectify, Shift, SignAndMean, Spread,
+    Standardize, Threshold,
 };
+pub use rotate::Rotate;
 pub use scale::Scale;

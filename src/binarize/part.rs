@@ -39,6 +39,17 @@ pub trait Part: Debug + Send + Sync + 'static {
     /// in that order.
     fn forward<'t>(&self, x: &Var<'t>, learned: &[ParamId]) -> Var<'t>;
 
+    /// What is added to the signs, if anything: of the numbers as they come to this part.
+    fn beside<'t>(&self, x: &Var<'t>, learned: &[ParamId]) -> Option<Var<'t>> {
+        let _ = (x, learned);
+        None
+    }
+
+    /// Whether a trained network does without what it learned.
+    fn only_trains(&self) -> bool {
+        false
+    }
+
     /// `[a, b]`, one number each, if the signs of activations stand for `a · (sign + b)`, else
     /// `None`: the signs stand for themselves.
     fn levels<'t>(&self, tape: &'t Tape<'t>, learned: &[ParamId]) -> Option<[Var<'t>; 2]> {
@@ -78,7 +89,19 @@ impl Chain {
 
     /// All parts, one after the other.
     pub fn forward<'t>(&self, x: &Var<'t>) -> Var<'t> {
-        self.links.iter().fold(x.clone(), |x, (part, learned)| part.forward(&x, learned))
+        self.prepare(x).0
+    }
+
+    /// The same, and the sum of what they add to the signs, if any does.
+    pub fn prepare<'t>(&self, x: &Var<'t>) -> (Var<'t>, Option<Var<'t>>) {
+        let (mut x, mut sum) = (x.clone(), None::<Var<'t>>);
+        for (part, learned) in &self.links {
+            if let Some(more) = part.beside(&x, learned) {
+                sum = Some(sum.map_or(more.clone(), |sum| sum + &more));
+            }
+            x = part.forward(&x, learned);
+        }
+        (x, sum)
     }
 
     /// The levels of the last part that has any.
@@ -86,10 +109,16 @@ impl Chain {
         self.links.iter().rev().find_map(|(part, learned)| part.levels(tape, learned))
     }
 
-    /// How many numbers it learns.
-    pub fn count(&self, params: &Params) -> usize {
-        let ids = self.links.iter().flat_map(|(_, ids)| ids).map(|&id| &params[id]);
-        ids.filter(|p| p.role != Role::Buffer).map(|p| p.value.len()).sum()
+    /// How many numbers it learns, and how many of them a trained network needs.
+    pub fn count(&self, params: &Params) -> [usize; 2] {
+        let mut count = [0; 2];
+        for (part, ids) in &self.links {
+            let learned = ids.iter().map(|&id| &params[id]).filter(|p| p.role != Role::Buffer);
+            let n: usize = learned.map(|p| p.value.len()).sum();
+            count[0] += n;
+            count[1] += if part.only_trains() { 0 } else { n };
+        }
+        count
     }
 }
 
@@ -104,6 +133,20 @@ impl Part for Standardize {
     }
     fn forward<'t>(&self, x: &Var<'t>, _: &[ParamId]) -> Var<'t> {
         x.standardize()
+    }
+}
+
+/// Centre and divide by the standard deviation of the numbers themselves, `√(Σ (x - mean)² / n)`,
+/// each channel of weights, each image of a batch (AdaBin, Tu et al., 2022, arXiv 2208.08084).
+#[derive(Clone, Copy, Debug)]
+pub struct Normalize;
+
+impl Part for Normalize {
+    fn name(&self) -> &str {
+        "normalize"
+    }
+    fn forward<'t>(&self, x: &Var<'t>, _: &[ParamId]) -> Var<'t> {
+        x.standardize() * (1.0 / biased(x))
     }
 }
 
@@ -181,10 +224,11 @@ impl Part for Shift {
 }
 
 /// Divided by the standard deviation of each image, while training only: it moves no sign, but
-/// where the estimator is looked at (ReCU, Xu et al., 2021, arXiv 2103.12369).
+/// where the estimator is looked at (ReCU, Xu et al., 2021, arXiv 2103.12369, as its published code
+/// has it).
 ///
 /// ```text
-/// y = x / (std(x) + 1e-5)
+/// y = x / √(std(x)² + 1e-5)
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Spread;
@@ -223,6 +267,8 @@ impl Part for Threshold {
 /// ```text
 /// y = (x - beta) / alpha,   the signs of y stand for alpha · sign + beta
 /// ```
+///
+/// An `alpha` nearer to 0 than 1e-4, as it may be on its way to another sign, counts as ±1e-4.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Adapt {
     /// As the published code has it, `alpha · (sign + beta)`.
@@ -239,16 +285,25 @@ impl Part for Adapt {
     }
     fn forward<'t>(&self, x: &Var<'t>, learned: &[ParamId]) -> Var<'t> {
         let tape = x.tape();
-        let [alpha, beta] = [0, 1].map(|i| tape.param(learned[i]));
+        let [alpha, beta] = levels(tape, learned);
         let inverse = tape.constant([1.0]) / alpha;
         let flat = x.reshape([1, 1, x.value().len()]);
         flat.add_channels(&-beta).mul_channels(&inverse).reshape(x.shape())
     }
     fn levels<'t>(&self, tape: &'t Tape<'t>, learned: &[ParamId]) -> Option<[Var<'t>; 2]> {
-        let [alpha, beta] = [0, 1].map(|i| tape.param(learned[i]));
+        let [alpha, beta] = levels(tape, learned);
         let beta = if self.factored { beta } else { beta / &alpha };
         Some([alpha, beta])
     }
+}
+
+/// `alpha`, kept away from 0, and `beta`.
+fn levels<'t>(tape: &'t Tape<'t>, learned: &[ParamId]) -> [Var<'t>; 2] {
+    const LEAST: f32 = 1e-4;
+    let [alpha, beta] = [0, 1].map(|i| tape.param(learned[i]));
+    let a = alpha.value()[0];
+    let missing = if a.abs() < LEAST { LEAST.copysign(a) - a } else { 0.0 };
+    [alpha + missing, beta]
 }
 
 /// Leaves weights as they are and gives them the gradient that XNOR-Net's paper states for
@@ -258,6 +313,10 @@ impl Part for Adapt {
 /// ```text
 /// dw = (1/n + m · 1[|w| ≤ 1]) · dq,   m = mean|w|, dq the gradient of the binary weights
 /// ```
+///
+/// The authors' code (allenai/XNOR-Net, `util.lua`) has this times `n·(1 - 1/C)`, with `C` the input
+/// channels. It also takes the mean over the channels from the latent weights and clips them to ±1
+/// before each step, which is no part of the paper's formulas and not done here.
 #[derive(Clone, Copy, Debug)]
 pub struct SignAndMean;
 
@@ -285,9 +344,14 @@ impl Part for SignAndMean {
 }
 
 fn spread<'t>(x: &Var<'t>) -> Var<'t> {
-    let n = x.shape()[0];
-    let inverse = x.tape().constant(Tensor::full([n], 1.0)) / (row_stds(x) + 1e-5);
-    let rows = x.reshape([1, n, x.value().len() / n]);
+    let (tape, n) = (x.tape(), x.shape()[0]);
+    // Wide rows are narrowed first, by a constant: no square is infinite then, here and on the way
+    // back.
+    let narrow = row_stds(&x.detach()).value().clone().map(|std| 1.0 / std.max(1.0));
+    let least = tape.constant(narrow.clone().map(|narrow| 1e-5 * narrow * narrow));
+    let rows = x.reshape([1, n, x.value().len() / n]).mul_channels(&tape.constant(narrow));
+    let stds = (row_stds(&rows.reshape([n, x.value().len() / n])).square() + least).sqrt();
+    let inverse = tape.constant(Tensor::full([n], 1.0)) / stds;
     rows.mul_channels(&inverse).reshape(x.shape())
 }
 
@@ -296,6 +360,13 @@ pub(super) fn row_means<'t>(x: &Var<'t>) -> Var<'t> {
     let (o, n) = (x.shape()[0], x.value().len() / x.shape()[0].max(1));
     let weights = x.tape().constant(Tensor::full([1, n], 1.0 / n as f32));
     x.reshape([o, n]).linear(&weights).reshape([o])
+}
+
+/// What the standard deviation of a row's own numbers is to the unbiased one, `√((n-1)/n)`; 1 for a
+/// single number.
+pub(super) fn biased(x: &Var<'_>) -> f32 {
+    let n = (x.value().len() / x.shape()[0].max(1)) as f32;
+    if n <= 1.0 { 1.0 } else { ((n - 1.0) / n).sqrt() }
 }
 
 /// The unbiased standard deviation of each row: `Σ x·y / (n-1)` with `y` the standardised row, whose
@@ -326,9 +397,35 @@ mod tests {
     #[test]
     fn parts_without_parameters_pass_the_gradient_check() {
         check(Standardize, &[3, 2, 4, 3]);
+        check(Normalize, &[3, 2, 4, 3]);
         check(Centre, &[3, 2, 4, 3]);
-        gradcheck([&[3, 2, 4, 3]], |[x]| spread(&x));
         check(Threshold, &[3, 7]);
+    }
+
+    #[test]
+    fn spread() {
+        gradcheck([&[3, 2, 4, 3]], |[x]| super::spread(&x));
+        // So large that its square is infinite.
+        let params = Params::new();
+        let tape = Tape::train(&params);
+        let y = super::spread(&tape.constant(Tensor::new([1, 2], vec![1e30, -1e30])));
+        assert!((y.value()[0] - 0.5f32.sqrt()).abs() < 1e-6, "{:?}", y.value());
+    }
+
+    #[test]
+    fn an_alpha_of_zero_divides_nothing_by_zero_and_can_leave() {
+        let mut params = Params::new();
+        let parts: Vec<Arc<dyn Part>> = vec![Arc::new(Adapt::default())];
+        let chain = Chain::new(&mut params, "a", &parts, &[3]);
+        let alpha = params.id("a.adapt.alpha").unwrap();
+        params.set(alpha, Tensor::from([0.0]));
+        let tape = Tape::train(&params);
+        let y = chain.forward(&tape.constant(Tensor::new([1, 3], vec![2.0, 0.0, -1.0])));
+        assert!(y.value().iter().all(|y| y.is_finite()), "{:?}", y.value());
+        let [a, b] = chain.levels(&tape).unwrap();
+        let grads = (y.sum() * 1e-6 + a.sum() + b.sum()).backward();
+        let slope = grads.get(alpha).unwrap()[0];
+        assert!(slope.is_finite() && slope != 0.0, "{slope}");
     }
 
     #[test]
@@ -376,6 +473,6 @@ mod tests {
         assert_eq!(&**chain.forward(&tape.constant([5.0, 1.0, -1.0])).value(), [2.0, 0.0, -1.0]);
         let [a, b] = chain.levels(&tape).unwrap();
         assert_eq!((a.value()[0], b.value()[0]), (2.0, 0.5));
-        assert_eq!(chain.count(&params), 2);
+        assert_eq!(chain.count(&params), [2, 2]);
     }
 }

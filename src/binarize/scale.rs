@@ -1,6 +1,6 @@
 //! The number that goes with the signs of an output channel's weights.
 
-use super::part::{row_means, row_stds};
+use super::part::{biased, row_means, row_stds};
 use crate::{Tensor, Var};
 use dirnet_kernels::reduce;
 
@@ -20,17 +20,29 @@ pub enum Scale {
     /// `mean |y|` over the whole layer (Zhou et al., 2016, arXiv 1606.06160). A constant to the way
     /// back.
     LayerMean,
-    /// The same with its gradient.
+    /// The same with its gradient (the code of ReSTE, Wu et al., 2023, arXiv 2308.06689).
     LayerMeanThrough,
-    /// The unbiased standard deviation of the latent weights, with its gradient (AdaBin, Tu et al.,
-    /// 2022, arXiv 2208.08084).
+    /// The standard deviation of the latent weights themselves, `√(Σ (w - mean)² / n)`, with its
+    /// gradient (AdaBin, Tu et al., 2022, arXiv 2208.08084).
     Std,
     /// A parameter, which starts at `mean |w|` of the latent weights (RBNN, Lin et al., 2020, arXiv
-    /// 2009.13055).
+    /// 2009.13055; ReCU's code starts it at random).
     Learned,
 }
 
 impl Scale {
+    /// All of them, by name.
+    pub const ALL: &[(&str, Scale)] = &[
+        ("none", Scale::None),
+        ("shift", Scale::Shift),
+        ("mean-abs", Scale::MeanAbs),
+        ("mean-abs-through", Scale::MeanAbsThrough),
+        ("layer-mean", Scale::LayerMean),
+        ("layer-mean-through", Scale::LayerMeanThrough),
+        ("std", Scale::Std),
+        ("learned", Scale::Learned),
+    ];
+
     /// One number for each output channel: of latent weights `w` that were prepared to `y`, both
     /// `O …`. Of a learned one, where it starts.
     pub fn of<'t>(self, w: &Var<'t>, y: &Var<'t>) -> Var<'t> {
@@ -49,7 +61,7 @@ impl Scale {
                 let mean = y.abs().mean().reshape([1, 1]);
                 tape.constant(ones().reshape([o, 1])).linear(&mean).reshape([o])
             }
-            Scale::Std => row_stds(w),
+            Scale::Std => row_stds(w) * biased(w),
             Scale::Learned => tape.constant(mean_abs(w.value())),
         }
     }
@@ -77,7 +89,7 @@ mod tests {
             (Scale::MeanAbsThrough, [0.7, 0.0, 0.2]),
             (Scale::LayerMean, [0.3, 0.3, 0.3]),
             (Scale::LayerMeanThrough, [0.3, 0.3, 0.3]),
-            (Scale::Std, [0.98f32.sqrt(), 0.0, 0.08f32.sqrt()]),
+            (Scale::Std, [0.7, 0.0, 0.2]),
             (Scale::Learned, [0.7, 0.0, 0.2]),
         ] {
             for (found, expected) in scale.of(&w, &w).value().iter().zip(expected) {

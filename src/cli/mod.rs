@@ -131,7 +131,8 @@ mod parse {
     use crate::{Method, Spec};
 
     pub(super) fn method(text: &str) -> Result<String, String> {
-        text.parse::<Method>().map(|_| text.to_string()).map_err(|e| e.to_string())
+        // A recipe's file is read now, and not needed again.
+        text.parse::<Method>().map(|method| method.to_string()).map_err(|e| e.to_string())
     }
     pub(super) fn arch(text: &str) -> Result<String, String> {
         let spec: Spec = text.parse().map_err(|e: crate::Error| e.to_string())?;

@@ -177,7 +177,10 @@ mod tests {
             let names = METHODS.iter().map(|entry| entry.name.to_string());
             let coded = METHODS.iter().filter(|entry| entry.variants);
             let coded = coded.map(|entry| format!("{}(variant=code)", entry.name));
-            let floats = METHODS.iter().skip(1).map(|entry| format!("{}+1w32a", entry.name));
+            let binary = METHODS.iter().skip(1);
+            let floats = ["1w32a", "32w1a"]
+                .into_iter()
+                .flat_map(|plus| binary.clone().map(move |entry| format!("{}+{plus}", entry.name)));
             for method in names.chain(coded).chain(floats) {
                 let (params, model) = build(arch, &method, &task).unwrap();
                 let tape = Tape::train(&params).at(0.5);

@@ -5,7 +5,7 @@ use crate::binarize::{self, Method};
 use crate::watch::LayerNote;
 use crate::{ParamId, Params, Role, Tensor, Var};
 
-/// What stands between two layers, as a method has it: a `Hardtanh` or `RPReLU` where a sign
+/// What stands between two layers, as a method has it: a `Hardtanh`, `RPReLU` or maxout where a sign
 /// follows, a `Relu` where activations stay float.
 #[derive(Clone, Debug)]
 pub struct Between {
@@ -17,11 +17,13 @@ pub struct Between {
 enum Kind {
     Fixed(Activation),
     Rprelu { before: ParamId, slope: ParamId, behind: ParamId },
+    Maxout { above: ParamId, below: ParamId },
 }
 
 impl Between {
-    /// What is learned is added to `params` as `NAME.before` (zeros), `NAME.slope` (a quarter) and
-    /// `NAME.behind` (zeros), a number a channel each.
+    /// What is learned is added to `params`, a number a channel each: `NAME.before` (zeros),
+    /// `NAME.slope` (a quarter) and `NAME.behind` (zeros), or `NAME.above` (ones) and `NAME.below` (a
+    /// quarter).
     pub fn new(params: &mut Params, name: &str, channels: usize, method: &Method) -> Self {
         let mut add = |what: &str, x| {
             params.add(format!("{name}.{what}"), Role::Weight, Tensor::full([channels], x))
@@ -34,6 +36,9 @@ impl Between {
                 slope: add("slope", 0.25),
                 behind: add("behind", 0.0),
             },
+            (Some(_), binarize::Between::Maxout) => {
+                Kind::Maxout { above: add("above", 1.0), below: add("below", 0.25) }
+            }
         };
         Between { name: name.into(), kind }
     }
@@ -42,7 +47,7 @@ impl Between {
     pub fn behind<'t>(&self, norm: &BatchNorm, x: &Var<'t>, residual: Option<&Var<'t>>) -> Var<'t> {
         match self.kind {
             Kind::Fixed(activation) => norm.forward_act(x, residual, activation),
-            Kind::Rprelu { .. } => {
+            Kind::Rprelu { .. } | Kind::Maxout { .. } => {
                 self.forward(&norm.forward_act(x, residual, Activation::Identity))
             }
         }
@@ -51,20 +56,28 @@ impl Between {
 
 impl Module for Between {
     fn forward<'t>(&self, x: &Var<'t>) -> Var<'t> {
+        let tape = x.tape();
+        let layer = |kind, a_channel: usize| {
+            let numbers = a_channel * x.shape()[1];
+            tape.layer(&self.name, || LayerNote {
+                kind,
+                output: x.shape()[1..].to_vec(),
+                params_32bit: numbers,
+                bytes_packed: 4 * numbers,
+                ..LayerNote::default()
+            })
+        };
         match self.kind {
             Kind::Fixed(activation) => activation.forward(x),
             Kind::Rprelu { before, slope, behind } => {
-                let tape = x.tape();
-                let channels = x.shape()[1];
-                let _layer = tape.layer(&self.name, || LayerNote {
-                    kind: "rprelu",
-                    output: x.shape()[1..].to_vec(),
-                    params_32bit: 3 * channels,
-                    bytes_packed: 12 * channels,
-                    ..LayerNote::default()
-                });
+                let _layer = layer("rprelu", 3);
                 let moved = x.add_channels(&-tape.param(before));
                 moved.prelu(&tape.param(slope)).add_channels(&tape.param(behind))
+            }
+            Kind::Maxout { above, below } => {
+                let _layer = layer("maxout", 2);
+                let [above, below] = [above, below].map(|id| tape.param(id));
+                x.relu().mul_channels(&above) - (-x).relu().mul_channels(&below)
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Convolutions, float and binary.
 
-use super::Module;
-use crate::binarize::{Inputs, Latent, Method};
+use super::{Kernel, Module};
+use crate::binarize::{Inputs, Method};
 use crate::ops::Conv;
 use crate::watch::LayerNote;
 use crate::{ParamId, Params, Rng, Role, Tensor, Var};
@@ -54,22 +54,22 @@ impl Module for Conv2d {
     }
 }
 
-/// A convolution whose weights are signs, and its inputs too unless they stay float.
+/// A convolution whose weights are signs, or its inputs, or both, as the method has it.
 #[derive(Clone, Debug)]
 pub struct BinConv2d {
     name: String,
-    weight: Latent,
+    weight: Kernel,
     inputs: Option<Inputs>,
     gain: Option<[ParamId; 3]>,
     how: Conv,
 }
 
 impl BinConv2d {
-    /// Adds `NAME.weight` (`OUT IN/groups K K`, latent) and what the method's parts learn to
-    /// `params`. `input` are height and width of the images.
+    /// Adds `NAME.weight` (`OUT IN/groups K K`; latent, if its signs are taken) and what the method's
+    /// parts learn to `params`. `input` are height and width of the images.
     ///
     /// # Panics
-    /// If the method has no binary weights.
+    /// If the method binarizes nothing.
     #[track_caller]
     pub fn new(
         params: &mut Params,
@@ -80,9 +80,8 @@ impl BinConv2d {
         method: &Method,
         rng: &mut Rng,
     ) -> Self {
-        let recipe = method.weights.as_ref().expect("BinConv2d: a method with binary weights");
         let [from, to, _] = filter;
-        let weight = Latent::new(params, name, kaiming(filter, how, rng), recipe);
+        let weight = Kernel::new(params, name, kaiming(filter, how, rng), method);
         let shape = [from, input[0], input[1]];
         let inputs = method.activations.as_ref().map(|a| Inputs::new(params, name, &shape, a));
         let gain = method.outer_gain.then(|| {
@@ -101,28 +100,20 @@ impl Module for BinConv2d {
         let _layer = tape.layer(&self.name, || {
             let params = tape.params();
             let g = ConvGeom::new(x.shape(), self.weight.shape(params), self.how);
-            let macs = g.macs() / g.n;
-            let (macs_1bit, macs_32bit) = if self.inputs.is_some() { (macs, 0) } else { (0, macs) };
             let gain: usize = self.gain.iter().flatten().map(|&id| params[id].value.len()).sum();
-            let extra = gain
-                + self.weight.extra(params)
-                + self.inputs.as_ref().map_or(0, |inputs| inputs.extra(params));
+            let binary = self.weight.is_binary() && self.inputs.is_some();
             LayerNote {
                 kind: "binary conv",
                 output: g.y()[1..].to_vec(),
-                params_1bit: g.w_len(),
-                params_32bit: extra,
-                macs_1bit,
-                macs_32bit,
-                bytes_packed: g.o * g.taps().div_ceil(8) + 4 * extra,
-                binary_conv: self.inputs.is_some().then_some(g),
-                ..LayerNote::default()
+                binary_conv: binary.then_some(g),
+                ..self.weight.note(params, self.inputs.as_ref(), gain, g.macs() / g.n)
             }
         });
-        let weight = self.weight.ready(tape);
-        let y = match &self.inputs {
-            Some(inputs) => inputs.conv2d(x, &weight, self.how),
-            None => x.conv2d(&weight.binarized(), self.how),
+        let y = match (&self.weight, &self.inputs) {
+            (Kernel::Signs(w), Some(inputs)) => inputs.conv2d(x, &w.ready(tape), self.how),
+            (Kernel::Signs(w), None) => x.conv2d(&w.ready(tape).binarized(), self.how),
+            (Kernel::Float(w), Some(inputs)) => inputs.conv2d_float(x, &tape.param(*w), self.how),
+            (Kernel::Float(w), None) => x.conv2d(&tape.param(*w), self.how),
         };
         let Some(gain) = self.gain else { return y };
         let &[n, o, h, w] = y.shape() else { unreachable!("a convolution's output") };
@@ -134,8 +125,8 @@ impl Module for BinConv2d {
     }
 }
 
-/// The hidden convolution of a method: binary, or a float one where weights stay float. `input` are
-/// height and width of the images.
+/// The hidden convolution of a method: binary, or a float one where everything stays float. `input`
+/// are height and width of the images.
 pub fn conv2d(
     params: &mut Params,
     name: &str,
@@ -145,8 +136,8 @@ pub fn conv2d(
     method: &Method,
     rng: &mut Rng,
 ) -> Box<dyn Module> {
-    match &method.weights {
-        None => Box::new(Conv2d::new(params, name, filter, how, rng)),
-        Some(_) => Box::new(BinConv2d::new(params, name, filter, how, input, method, rng)),
+    match method.is_float() {
+        true => Box::new(Conv2d::new(params, name, filter, how, rng)),
+        false => Box::new(BinConv2d::new(params, name, filter, how, input, method, rng)),
     }
 }

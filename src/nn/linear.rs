@@ -1,7 +1,7 @@
 //! Dense layers, float and binary.
 
-use super::Module;
-use crate::binarize::{Inputs, Latent, Method};
+use super::{Kernel, Module};
+use crate::binarize::{Inputs, Method};
 use crate::watch::LayerNote;
 use crate::{ParamId, Params, Rng, Role, Tensor, Var};
 
@@ -46,22 +46,22 @@ impl Module for Linear {
     }
 }
 
-/// A dense layer whose weights are signs, and its inputs too unless they stay float. No bias: a
+/// A dense layer whose weights are signs, or its inputs, or both, as the method has it. No bias: a
 /// batch norm follows.
 #[derive(Clone, Debug)]
 pub struct BinLinear {
     name: String,
-    weight: Latent,
+    weight: Kernel,
     inputs: Option<Inputs>,
     gain: Option<ParamId>,
 }
 
 impl BinLinear {
-    /// Adds `NAME.weight` (`OUT IN`, latent) and what the method's parts learn to `params`; the
-    /// weights start normal, with variance `2/IN`.
+    /// Adds `NAME.weight` (`OUT IN`; latent, if its signs are taken) and what the method's parts learn
+    /// to `params`; the weights start normal, with variance `2/IN`.
     ///
     /// # Panics
-    /// If the method has no binary weights.
+    /// If the method binarizes nothing.
     #[track_caller]
     pub fn new(
         params: &mut Params,
@@ -70,9 +70,8 @@ impl BinLinear {
         method: &Method,
         rng: &mut Rng,
     ) -> Self {
-        let recipe = method.weights.as_ref().expect("BinLinear: a method with binary weights");
         let start = Tensor::randn([to, from], (2.0 / from as f32).sqrt(), rng);
-        let weight = Latent::new(params, name, start, recipe);
+        let weight = Kernel::new(params, name, start, method);
         let inputs = method.activations.as_ref().map(|a| Inputs::new(params, name, &[from], a));
         let gain = method.outer_gain.then(|| {
             params.add(format!("{name}.gain.channels"), Role::Weight, Tensor::full([to], 1.0))
@@ -87,33 +86,24 @@ impl Module for BinLinear {
         let _layer = tape.layer(&self.name, || {
             let params = tape.params();
             let &[to, from] = self.weight.shape(params) else { unreachable!("made of two sizes") };
-            let numbers = to * from;
-            let (macs_1bit, macs_32bit) =
-                if self.inputs.is_some() { (numbers, 0) } else { (0, numbers) };
-            let extra = self.gain.map_or(0, |_| to)
-                + self.weight.extra(params)
-                + self.inputs.as_ref().map_or(0, |inputs| inputs.extra(params));
+            let gain = self.gain.map_or(0, |_| to);
             LayerNote {
                 kind: "binary linear",
                 output: vec![to],
-                params_1bit: numbers,
-                params_32bit: extra,
-                macs_1bit,
-                macs_32bit,
-                bytes_packed: to * from.div_ceil(8) + 4 * extra,
-                ..LayerNote::default()
+                ..self.weight.note(params, self.inputs.as_ref(), gain, to * from)
             }
         });
-        let weight = self.weight.ready(tape);
-        let y = match &self.inputs {
-            Some(inputs) => inputs.linear(x, &weight),
-            None => x.linear(&weight.binarized()),
+        let y = match (&self.weight, &self.inputs) {
+            (Kernel::Signs(w), Some(inputs)) => inputs.linear(x, &w.ready(tape)),
+            (Kernel::Signs(w), None) => x.linear(&w.ready(tape).binarized()),
+            (Kernel::Float(w), Some(inputs)) => inputs.binarized(x).linear(&tape.param(*w)),
+            (Kernel::Float(w), None) => x.linear(&tape.param(*w)),
         };
         self.gain.map_or(y.clone(), |gain| y.mul_channels(&tape.param(gain)))
     }
 }
 
-/// The hidden dense layer of a method: binary, or a float one where weights stay float.
+/// The hidden dense layer of a method: binary, or a float one where everything stays float.
 pub fn linear(
     params: &mut Params,
     name: &str,
@@ -121,8 +111,8 @@ pub fn linear(
     method: &Method,
     rng: &mut Rng,
 ) -> Box<dyn Module> {
-    match &method.weights {
-        None => Box::new(Linear::new(params, name, sizes[0], sizes[1], rng)),
-        Some(_) => Box::new(BinLinear::new(params, name, sizes, method, rng)),
+    match method.is_float() {
+        true => Box::new(Linear::new(params, name, sizes[0], sizes[1], rng)),
+        false => Box::new(BinLinear::new(params, name, sizes, method, rng)),
     }
 }

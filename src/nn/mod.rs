@@ -2,11 +2,13 @@
 
 mod between;
 mod conv;
+mod kernel;
 mod linear;
 mod norm;
 
 pub use between::Between;
 pub use conv::{BinConv2d, Conv2d, conv2d};
+use kernel::Kernel;
 pub use linear::{BinLinear, Linear, linear};
 pub use norm::BatchNorm;
 

@@ -1,5 +1,6 @@
 //! Everything that decides a run, by key; what a run's `config.toml` holds.
 
+use crate::binarize::recipe;
 use crate::error::near_miss;
 use crate::optim::{Adam, Optimize, Optimizer, Rule, Schedule, Sgd};
 use crate::{Error, Method, files};
@@ -143,6 +144,10 @@ impl Config {
         // A whole number will do where a float is asked for.
         let value = match (&table[key], value) {
             (Value::Float(_), Value::Integer(i)) => Value::Float(i as f64),
+            // A method may be written out as a table.
+            (_, Value::Table(recipe)) if key == "method" => {
+                Value::String(recipe::method("own", recipe)?.to_string())
+            }
             (_, value) => value,
         };
         let found = value.to_string();

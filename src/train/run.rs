@@ -2,7 +2,7 @@
 
 use super::config::Config;
 use super::trainer::Trainer;
-use crate::{Error, Params, files};
+use crate::{Error, Method, Params, files};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -139,7 +139,10 @@ impl Run {
 
 /// `DATA-ARCH-METHOD-SEED`, in characters that any file system takes.
 fn default_name(config: &Config) -> String {
-    let name = format!("{}-{}-{}-{}", config.data, config.arch, config.method, config.seed);
+    // Of a recipe, its name.
+    let method = config.method.parse::<Method>();
+    let method = method.map_or(config.method.clone(), |method| method.spec.to_string());
+    let name = format!("{}-{}-{}-{}", config.data, config.arch, method, config.seed);
     let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.+=".contains(c) { c } else { '_' };
     let name: String = name.chars().map(plain).collect();
     name.trim_matches('_').replace("_-", "-")

@@ -6,7 +6,7 @@ use crate::models::{Card, Model};
 use crate::nn::Module;
 use crate::optim::Optimize;
 use crate::watch::{NotFinite, Watch};
-use crate::{Error, Params, Rng, Tape};
+use crate::{Error, Method, Params, Rng, Tape};
 use dirnet_datasets::{Augment, Batch, Dataset, Split};
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
@@ -91,6 +91,8 @@ impl Trainer {
     /// images than one batch takes.
     pub fn new(config: Config, data: &Dataset) -> Result<Self, Error> {
         config.check()?;
+        // Of a recipe's file, what it says.
+        let config = Config { method: config.method.parse::<Method>()?.to_string(), ..config };
         let all = |n: usize| if n == 0 { usize::MAX } else { n };
         let mut kept = data.limit(all(config.limit_train), usize::MAX);
         if config.holdout > 0.0 {

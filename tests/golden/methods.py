@@ -7,11 +7,12 @@ inputs of their own, named as in the library.
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
-from cases import Family
-from estimators import ApproxSign, Clipped, Ede, Identity, Sign
+from cases import Family, clear_of, stream
+from estimators import ApproxSign, Clipped, Ede, Fourier, Identity, Power, Rbnn, Sign, schedule
 
 PROGRESS = 0.25
 SHAPES = {"": (4, 3, 3, 3), "_dense": (5, 16)}
@@ -78,8 +79,52 @@ def recu(w, scale):
 
 
 def adabin(w):
-    m, s = mean(w), deviation(w)
+    """By the deviation of the weights themselves: the sum of squares over n, not n - 1."""
+    m = mean(w)
+    s = per_filter(w.flatten(1).std(1, correction=0), w)
     return s * Sign.apply((w - m) / s, ede()) + m
+
+
+def sides(n):
+    a = max(a for a in range(1, math.isqrt(n) + 1) if n % a == 0)
+    return a, n // a
+
+
+def rotation(case, n):
+    """A random orthogonal matrix, rounded to float32."""
+    return np.linalg.qr(stream("methods", case).standard_normal((n, n)))[0].astype(np.float32)
+
+
+def rbnn(w, scale, theta, r1, r2, fitted_at):
+    """Standardised, moved by |sin theta| towards the rotated weights, which are a constant."""
+    y = (w - mean(w)) / deviation(w)
+    turned = r1.T @ y.reshape(-1, *sides(w[0].numel())) @ r2
+    moved = y + per_filter(theta.sin().abs(), w) * (turned.reshape(w.shape).detach() - y)
+    assert clear_of(moved.detach().numpy(), (0,), 1e-4), "a rotated weight is too near to zero"
+    return Sign.apply(moved, Rbnn(schedule(1e-2, 10, PROGRESS), False)) * per_filter(scale, w)
+
+
+def reste():
+    return Power(1 + (1 - math.cos(math.pi / 2 * PROGRESS)) * 2)
+
+
+def fourier():
+    return Fourier(round(9 + 9 * PROGRESS), 0.1)
+
+
+def fda(x, rows, w1, w2):
+    """The sign and the fading noise of a small network; `rows` puts what it sees last."""
+    noise = rows(F.relu(rows(x) @ w1.T) @ w2.T) + 0.1 * x.sin()
+    return Sign.apply(x, fourier()) + 0.05 * (1 + math.cos(math.pi * PROGRESS)) * noise
+
+
+def fda_weights(w, w1, w2):
+    signs = fda(w.flatten(1), lambda rows: rows, w1, w2).reshape(w.shape)
+    return signs * size(w).detach()
+
+
+def fda_inputs(x, w1, w2):
+    return fda(x, lambda x: x.transpose(1, -1), w1, w2)
 
 
 WEIGHTS = {
@@ -93,6 +138,9 @@ WEIGHTS = {
     "reactnet": lambda w: Sign.apply(w, Clipped(1.0)) * size(w).detach(),
     "recu": recu,
     "adabin": adabin,
+    "reste": lambda w: Sign.apply(w, reste()) * w.abs().mean(),
+    "fda": fda_weights,
+    "rbnn": rbnn,
 }
 
 
@@ -105,7 +153,10 @@ INPUTS = {
     "dorefa": OneBit.apply,
     "bi-real": approx,
     "reactnet": lambda x, b: approx(x + b.view((1, -1) + (1,) * (x.ndim - 2))),
-    "recu": lambda x: approx(x / (deviation(x) + 1e-5)),
+    "recu": lambda x: approx(x / (deviation(x) ** 2 + 1e-5).sqrt()),
+    "reste": lambda x: Sign.apply(x, reste()),
+    "fda": fda_inputs,
+    "rbnn": lambda x: Sign.apply((x - mean(x)) / deviation(x), Rbnn(0.1, True)),
     "adabin": lambda x, alpha, beta: alpha * approx((x - beta) / alpha) + beta,
     "adabin(variant=code)": lambda x, alpha, beta: alpha * (approx((x - beta) / alpha) + beta),
 }
@@ -124,22 +175,42 @@ def outer_product(x, w, channels, rows, columns):
     return F.conv2d(*signs, None, 1, 1) * gain
 
 
+def noise_net(f, case, d):
+    """Weights of FDA's small network."""
+    h = d // 64 if d >= 64 else max(d // 4, 1)
+    return {
+        key: f.normal(f"{case}/{key}", shape, scale=0.4)
+        for key, shape in [("w1", (h, d)), ("w2", (d, h))]
+    }
+
+
 def family():
     f = Family("methods")
     at = dict(progress=PROGRESS)
     for name, rule in WEIGHTS.items():
         for suffix, shape in SHAPES.items():
             case = f"weights_{name}{suffix}"
-            w = f.draw(case + "/w", shape, lambda g, n: 0.8 * g.standard_normal(n), (-1, 0, 1), 1e-2)
-            inputs = dict(w=w)
-            if name == "recu":
+            kinks = (-1.5, -1, -0.1, 0, 0.1, 1, 1.5) if name == "reste" else (-1, 0, 1)
+            w = f.draw(case + "/w", shape, lambda g, n: 0.8 * g.standard_normal(n), kinks, 1e-2)
+            inputs, constant, n = dict(w=w), (), int(np.prod(shape[1:]))
+            if name in ("recu", "rbnn"):
                 inputs["scale"] = f.uniform(case + "/scale", (shape[0],), 0.5, 1.5)
-            f.case(case, rule, inputs, at)
+            if name == "rbnn":
+                inputs["theta"] = f.uniform(case + "/theta", (shape[0],), -2, 2)
+                inputs |= {k: rotation(f"{case}/{k}", s) for k, s in zip(("r1", "r2"), sides(n))}
+                inputs["fitted_at"] = np.array([PROGRESS], np.float32)
+                constant = ("r1", "r2", "fitted_at")
+            if name == "fda":
+                inputs |= noise_net(f, case, n)
+            f.case(case, rule, inputs, at, constant)
     for name, rule in INPUTS.items():
         for suffix, shape in IMAGES.items():
             case = f"inputs_{name}{suffix}"
-            x = f.normal(case + "/x", shape, avoid=(-1, 0, 0.5, 1), margin=1e-2)
+            kinks = (-1.5, -1, -0.1, 0, 0.1, 1, 1.5) if name == "reste" else (-1, 0, 0.5, 1)
+            x = f.normal(case + "/x", shape, avoid=kinks, margin=1e-2)
             inputs = dict(x=x)
+            if name == "fda":
+                inputs |= noise_net(f, case, shape[1])
             if name == "reactnet":
                 inputs["b"] = f.normal(case + "/b", (shape[1],), scale=0.3)
             if name.startswith("adabin"):
