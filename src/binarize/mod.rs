@@ -11,6 +11,7 @@
 //! | one layer: weights, inputs, the levels that signs stand for | [`Weights`], [`Activations`] in `layer` |
 //! | which of these a published method uses | [`Method`] in `method`, [`METHODS`] in `methods` |
 //! | the distance of a representation from a full-precision teacher's: `x.rbd(&teacher)` | `rbd` |
+//! | what a teacher counts in the loss: [`Distill`] | `distill` |
 //!
 //! There are two doors to a binary layer, and they mean the same: the readable one,
 //! `x.binarize(&a).conv2d(&w.binarize_weights(&scale, &b), how)`, and its fast twin
@@ -18,6 +19,7 @@
 
 mod conv;
 mod dense;
+mod distill;
 mod dte;
 pub mod estimator;
 mod imb;
@@ -30,6 +32,7 @@ mod scale;
 mod sign;
 
 pub use dirnet_kernels::bits::{Pad, sign};
+pub use distill::Distill;
 pub use dte::{Bound, Dte};
 pub use estimator::{
     ApproxSign, Dsq, Ede, Estimator, Fda, FourierSum, Gaussian, HalfCosine, Identity, Parabola,
