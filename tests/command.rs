@@ -176,6 +176,86 @@ fn a_run_can_start_from_another_one() {
 }
 
 #[test]
+fn a_named_teacher_is_copied_and_must_fit() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    small(dir, &["--method", "fp32", "--out", "teacher"]);
+    let plain = small(dir, &["--out", "plain"]);
+    let taught = ["--teacher", "teacher", "--out", "taught"];
+    let output = dirnet(dir, &[&SMALL[..SMALL.len() - 1], &taught].concat());
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(stderr.contains("so RBD is on: features=0.01"), "{stderr}");
+    let taught = json(&output);
+    assert_eq!(keys(&taught), keys(&plain));
+    assert_ne!(taught["weights_sha256"], plain["weights_sha256"]);
+    let read = |file: &str| fs::read(dir.join(file)).unwrap();
+    let copied = json(&dirnet(dir, &["eval", "taught/teacher/model.npz", "--json"]));
+    let original = json(&dirnet(dir, &["eval", "teacher", "--json"]));
+    assert_eq!(copied["loss"], original["loss"]);
+
+    // Whatever becomes of the original, a resume finds the copy.
+    let config = String::from_utf8(read("taught/config.toml")).unwrap();
+    fs::write(dir.join("taught/config.toml"), config.replace("epochs = 3", "epochs = 4")).unwrap();
+    fs::rename(dir.join("teacher"), dir.join("moved")).unwrap();
+    let longer = json(&dirnet(dir, &["train", "--resume", "taught", "--json", "-q"]));
+    assert_eq!(longer["epochs"], 4);
+
+    let none = [SMALL, &["--teacher", "teacher"]].concat();
+    refused(dir, &none, &["teacher"]);
+    let binary = [SMALL, &["--teacher", "plain"]].concat();
+    refused(dir, &binary, &["plain/model.npz", "method is dir-net, expected fp32"]);
+    let other =
+        ["train", "--data", "fashion-mini", "--arch", "mlp(hidden=16)", "--teacher", "moved"];
+    refused(dir, &other, &["arch is mlp(hidden=32), expected mlp(hidden=16); input is 1x8x8"]);
+    let off = [SMALL, &["--teacher", "moved", "--set", "distill=off"]].concat();
+    refused(dir, &off, &["\"distill\" is off"]);
+    assert!(!dir.join("runs").exists(), "a refused run leaves no folder");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_wants_a_teacher_trains_it_first_and_can_be_stopped_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let train = |out: &'static str| {
+        let args = ["train", "--data", "digits", "--arch", "mlp", "--epochs", "60", "--json"];
+        [&args[..], &["--method", "dir-net(rbd=on)", "--out", out]].concat()
+    };
+    let whole = dirnet(dir, &[&train("whole")[..], &["-q"]].concat());
+    assert_eq!(String::from_utf8_lossy(&whole.stdout).lines().count(), 1);
+    let whole = json(&whole);
+    let seconds = |run: &str| -> f64 {
+        let rows = fs::read_to_string(dir.join(run).join("metrics.csv")).unwrap();
+        let rows = rows.lines().skip(1).map(|row| row.split(',').nth(5).unwrap().to_string());
+        rows.map(|seconds| seconds.parse::<f64>().unwrap()).sum()
+    };
+    let both = seconds("whole") + seconds("whole/teacher");
+    assert!((whole["seconds"].as_f64().unwrap() - both).abs() < 0.1, "{whole}");
+    let teacher = json(&dirnet(dir, &["eval", "whole/teacher", "--json"]));
+    assert!(teacher["accuracy"].as_f64().unwrap() > 0.8, "{teacher}");
+
+    let child = Command::new(env!("CARGO_BIN_EXE_dirnet"))
+        .current_dir(dir)
+        .args(train("run"))
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    while !dir.join("run/teacher/metrics.csv").exists() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    assert!(stderr.trim_end().ends_with("dirnet train --resume run"), "{stderr}");
+    assert!(!dir.join("run/metrics.csv").exists(), "{stderr}");
+    let resumed = json(&dirnet(dir, &["train", "--resume", "run", "--json", "-q"]));
+    assert_eq!(resumed["weights_sha256"], whole["weights_sha256"]);
+}
+
+#[test]
 fn wrong_settings_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();

@@ -1,5 +1,6 @@
 //! A method: a recipe of parts for the weights, the activations, and what stands between layers.
 
+use super::distill::Distill;
 use super::estimator::{Estimator, estimator};
 use super::layer::{Activations, Weights};
 use super::methods::METHODS;
@@ -39,6 +40,8 @@ pub struct Method {
     pub between: Between,
     /// Latent weights are clipped to this size after each step.
     pub latent_clip: Option<f32>,
+    /// What it learns from a full-precision teacher, if it has one by default.
+    pub distill: Option<Distill>,
 }
 
 /// What stands between layers, before a sign.
@@ -94,6 +97,7 @@ impl Method {
             outer_gain: false,
             between: Between::Hardtanh,
             latent_clip: None,
+            distill: None,
         }
     }
 
@@ -136,7 +140,7 @@ impl Method {
 /// The options behind a method's name, handed out to its parts.
 #[derive(Debug)]
 pub struct Choice<'a> {
-    spec: &'a Spec,
+    pub(super) spec: &'a Spec,
 }
 
 impl Choice<'_> {

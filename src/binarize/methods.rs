@@ -1,5 +1,6 @@
 //! The published methods, each as a recipe of parts. To add one, add its entry to [`METHODS`].
 
+use super::distill::Distill;
 use super::layer::{Activations, Weights};
 use super::method::{Between, Choice, Method};
 use super::part::{
@@ -133,7 +134,7 @@ pub static METHODS: &[MethodEntry] = &[
     },
     MethodEntry {
         name: "reactnet",
-        about: "a constant mean-abs scale, learned steps for activations, a shifted PReLU between layers (Liu et al., 2020, arXiv 2003.03488)",
+        about: "a constant mean-abs scale, learned steps for activations, a shifted PReLU between layers, a teacher's logits for labels (Liu et al., 2020, arXiv 2003.03488)",
         variants: false,
         make: |choice| {
             let bits = Method::of(
@@ -141,7 +142,7 @@ pub static METHODS: &[MethodEntry] = &[
                 weights(vec![], Scale::MeanAbs, choice.fixed("ste")?),
                 activations(vec![Arc::new(Shift)], choice.estimator("approx-sign")?),
             );
-            Ok(Method { between: Between::Rprelu, ..bits })
+            Ok(Method { between: Between::Rprelu, distill: Some(Distill::by_logits()), ..bits })
         },
     },
     MethodEntry {
@@ -197,9 +198,12 @@ pub static METHODS: &[MethodEntry] = &[
     },
     MethodEntry {
         name: "dir-net",
-        about: "IMB weights with a power-of-two scale, DTE for weights and activations (Qin et al., 2022, arXiv 2109.12338)",
+        about: "IMB weights with a power-of-two scale, DTE for weights and activations; rbd=on, alpha=0.01: blocks' outputs near a teacher's (Qin et al., 2022, arXiv 2109.12338)",
         variants: false,
-        make: |choice| Ok(imb(choice.estimator("dte")?)),
+        make: |choice| {
+            let (distill, spec) = Distill::taken_from(choice.spec)?;
+            Ok(Method { distill, ..imb(Choice { spec: &spec }.estimator("dte")?) })
+        },
     },
 ];
 

@@ -12,6 +12,7 @@
 //! | which of these a published method uses | [`Method`] in `method`, [`METHODS`] in `methods` |
 //! | a method of one's own, written down | [`recipe`] |
 //! | the distance of a representation from a full-precision teacher's: `x.rbd(&teacher)` | `rbd` |
+//! | what a teacher counts in the loss: [`Distill`] | `distill` |
 //!
 //! There are two doors to a binary layer, and they mean the same: the readable one,
 //! `x.binarize(&a).conv2d(&w.binarize_weights(&scale, &b), how)`, and its fast twin
@@ -19,6 +20,7 @@
 
 mod conv;
 mod dense;
+mod distill;
 mod dte;
 pub mod estimator;
 mod imb;
@@ -34,6 +36,7 @@ mod scale;
 mod sign;
 
 pub use dirnet_kernels::bits::{Pad, sign};
+pub use distill::Distill;
 pub use dte::{Bound, Dte};
 pub use estimator::{
     ApproxSign, Dsq, Ede, Estimator, Expression, Fda, FourierSum, Gaussian, HalfCosine, Identity,

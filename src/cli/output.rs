@@ -22,6 +22,11 @@ impl Output {
         Output { json, quiet, verbose, terminal: std::io::stderr().is_terminal() }
     }
 
+    /// The same for a part of the work whose results are not asked for: progress and remarks only.
+    pub fn progress_only(&self) -> Self {
+        Output { verbose: false, ..*self }
+    }
+
     /// A line of result, for people only.
     pub fn line(&self, text: &str) {
         if !self.json {

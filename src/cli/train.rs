@@ -6,9 +6,10 @@ use crate::models::Card;
 use crate::train::{Config, Epoch, Event, Run, Trainer, weights_sha256};
 use crate::{Error, Params};
 use clap::Args;
+use dirnet_datasets::Dataset;
 use indicatif::ProgressBar;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -61,6 +62,14 @@ pub(super) struct Train {
     /// Start from the parameters of a run or an npz file
     #[arg(long, value_name = "MODEL")]
     init: Option<PathBuf>,
+    /// Learn from this full-precision run of the same architecture, or its model.npz
+    ///
+    /// Blocks' outputs are compared (RBD) unless the method or the key `distill` says otherwise. The
+    /// teacher is copied into the run. Where a method asks for a teacher, as dir-net(rbd=on) and
+    /// reactnet do, and none is named, it is trained first, into OUT/teacher; `--set distill=off`
+    /// does without.
+    #[arg(long, value_name = "RUN")]
+    teacher: Option<PathBuf>,
     /// Folder of the run [default: runs/DATA-ARCH-METHOD-SEED]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -69,7 +78,7 @@ pub(super) struct Train {
     overwrite: bool,
     /// Go on with a run that was stopped
     #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "sets", "data", "arch", "method",
-        "estimator", "epochs", "batch", "lr", "seed", "limit_train", "limit_test", "init", "out"])]
+        "estimator", "epochs", "batch", "lr", "seed", "limit_train", "limit_test", "init", "teacher", "out"])]
     resume: Option<PathBuf>,
 }
 
@@ -106,17 +115,20 @@ struct EpochEvent<'a> {
 
 impl Train {
     pub fn run(self, out: &Output) -> Result<(), Error> {
-        let (run, mut trainer) = match &self.resume {
+        let (run, mut trainer, data) = match &self.resume {
             Some(dir) => {
                 let run = Run::open(dir)?;
-                let config = run.config()?;
-                let data = open_data(&config.data, &self.data_dir)?;
-                let checkpoint = run.checkpoint();
-                let trainer = match checkpoint.is_file() {
-                    true => Trainer::resume(config, &data, &checkpoint)?,
-                    false => Trainer::new(config, &data)?,
-                };
-                (run, trainer)
+                let data = open_data(&run.config()?.data, &self.data_dir)?;
+                let mut trainer = resumed(&run, &data)?;
+                let (copy, named) = (run.teacher().model(), trainer.config.teacher.clone());
+                if !named.is_empty() && !trainer.is_done() {
+                    let copied = copy.is_file();
+                    trainer.teach(&if copied { copy } else { teacher_file(&named)? })?;
+                    if !copied {
+                        run.save_teacher(&trainer)?;
+                    }
+                }
+                (run, trainer, data)
             }
             None => {
                 let config = self.resolve()?;
@@ -126,13 +138,27 @@ impl Train {
                 if let Some(path) = &self.init {
                     trainer.params = start(trainer.params, path)?;
                 }
-                (Run::create(self.out.as_deref(), &trainer.config, self.overwrite)?, trainer)
+                if !trainer.config.teacher.is_empty() {
+                    trainer.teach(&teacher_file(&trainer.config.teacher)?)?;
+                }
+                let run = Run::create(self.out.as_deref(), &trainer.config, self.overwrite)?;
+                // Whatever happens first, a resume starts from these parameters.
+                trainer.save_checkpoint(&run.checkpoint())?;
+                if !trainer.config.teacher.is_empty() {
+                    run.save_teacher(&trainer)?;
+                }
+                (run, trainer, data)
             }
         };
+        let work = Work { resume: run.dir(), stop: stop_on_ctrl_c(out) };
+        let of_teacher = match trainer.distill().is_some() && trainer.config.teacher.is_empty() {
+            true => own_teacher(&mut trainer, &run, &data, &work, out)?,
+            false => 0.0,
+        };
         if !trainer.is_done() {
-            train(&mut trainer, &run, out)?;
+            train(&mut trainer, &run, &work, out)?;
         }
-        report(&trainer, &run, out);
+        report(&trainer, &run, of_teacher, out);
         Ok(())
     }
 
@@ -159,6 +185,15 @@ impl Train {
         put(&mut config.seed, &self.seed);
         put(&mut config.limit_train, &self.limit_train);
         put(&mut config.limit_test, &self.limit_test);
+        if let Some(teacher) = &self.teacher {
+            config.teacher = teacher.display().to_string();
+        }
+        if !config.teacher.is_empty() {
+            // The same place for whoever reads it from elsewhere.
+            let path = Path::new(&config.teacher);
+            let path = std::path::absolute(path).map_err(|e| Error::io(path, e))?;
+            config.teacher = path.display().to_string();
+        }
         if !self.estimator.is_empty() {
             config.estimator = self.estimator.join(" ");
         }
@@ -167,13 +202,69 @@ impl Train {
 }
 
 /// Parameters taken over by name where the shape agrees; what does not is an error that lists it.
-fn start(mut params: Params, path: &std::path::Path) -> Result<Params, Error> {
+fn start(mut params: Params, path: &Path) -> Result<Params, Error> {
     let (other, ..) = Card::load(&super::model_file(path)?)?;
     params.copy_from(&other, path)?;
     Ok(params)
 }
 
-fn train(trainer: &mut Trainer, run: &Run, out: &Output) -> Result<(), Error> {
+fn teacher_file(named: &str) -> Result<PathBuf, Error> {
+    super::model_file(Path::new(named))
+}
+
+/// A run as its last checkpoint left it.
+fn resumed(run: &Run, data: &Dataset) -> Result<Trainer, Error> {
+    let (config, checkpoint) = (run.config()?, run.checkpoint());
+    match checkpoint.is_file() {
+        true => Trainer::resume(config, data, &checkpoint),
+        false => Trainer::new(config, data),
+    }
+}
+
+/// Brings a run the teacher that it trains itself: the same recipe in full precision, in a folder
+/// within the run's. Says how long that took, in seconds.
+fn own_teacher(
+    trainer: &mut Trainer,
+    run: &Run,
+    data: &Dataset,
+    work: &Work<'_>,
+    out: &Output,
+) -> Result<f64, Error> {
+    let home = run.teacher();
+    let begun = Run::open(home.dir()).is_ok();
+    if trainer.is_done() && !begun {
+        return Ok(0.0);
+    }
+    let (home, mut teacher) = match begun {
+        true => (home.clone(), resumed(&home, data)?),
+        false => {
+            let config = trainer.config.of_teacher();
+            (Run::create(Some(home.dir()), &config, true)?, Trainer::new(config, data)?)
+        }
+    };
+    if !teacher.is_done() {
+        out.note("first the teacher:");
+        train(&mut teacher, &home, work, &out.progress_only())?;
+    }
+    if !trainer.is_done() {
+        trainer.teach(&home.model())?;
+    }
+    Ok(seconds(&teacher))
+}
+
+fn seconds(trainer: &Trainer) -> f64 {
+    trainer.history().iter().map(|e| e.seconds).sum()
+}
+
+/// What the two trainings of a command share.
+struct Work<'a> {
+    /// The folder that a resume names.
+    resume: &'a Path,
+    /// Set when the user wants to stop.
+    stop: Arc<AtomicBool>,
+}
+
+fn stop_on_ctrl_c(out: &Output) -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
     let asked = stop.clone();
     // Asked once, the step is finished and everything saved; asked twice, there is no waiting.
@@ -185,10 +276,18 @@ fn train(trainer: &mut Trainer, run: &Run, out: &Output) -> Result<(), Error> {
     if let Err(e) = handler {
         out.note(&format!("Ctrl-C will not save a checkpoint: {e}"));
     }
+    stop
+}
 
+fn train(trainer: &mut Trainer, run: &Run, work: &Work<'_>, out: &Output) -> Result<(), Error> {
     let Config { data, arch, method, epochs, .. } = trainer.config.clone();
     let [train, test] = trainer.samples();
     out.note(&format!("{method} {arch} on {data}: {train} training and {test} test images"));
+    if let Some(distill) = trainer.distill() {
+        let own = trainer.model.method.distill.is_some() || !trainer.config.distill.is_empty();
+        let by = if own { "with a teacher" } else { "with a teacher, so RBD is on" };
+        out.note(&format!("{by}: {distill}"));
+    }
     let (epoch, step) = trainer.position();
     if (epoch, step) != (0, 0) {
         out.note(&format!("resumed at epoch {}, step {}", epoch + 1, step + 1));
@@ -202,7 +301,7 @@ fn train(trainer: &mut Trainer, run: &Run, out: &Output) -> Result<(), Error> {
     let mut trouble = None;
     let mut saved = Instant::now();
     let ended = trainer.run(|trainer, event| {
-        let stopping = stop.load(Ordering::SeqCst);
+        let stopping = work.stop.load(Ordering::SeqCst);
         let result = match event {
             Event::Step { loss, .. } => {
                 bar.inc(1);
@@ -223,7 +322,7 @@ fn train(trainer: &mut Trainer, run: &Run, out: &Output) -> Result<(), Error> {
         trouble.is_none() && !stopping
     });
     bar.finish_and_clear();
-    let resume = format!("dirnet train --resume {}", run.dir().display());
+    let resume = format!("dirnet train --resume {}", work.resume.display());
     let failed = match (trouble, ended) {
         (Some(e), _) | (None, Err(e)) => e,
         (None, Ok(true)) => return Ok(()),
@@ -280,8 +379,8 @@ fn learned(trainer: &Trainer) -> String {
     table(&["class", "most often taken for", "right", "so often"], 2, rows.flatten())
 }
 
-/// The table at the end, and the JSON object.
-fn report(trainer: &Trainer, run: &Run, out: &Output) {
+/// The table at the end, and the JSON object; a teacher trained first counts in its seconds.
+fn report(trainer: &Trainer, run: &Run, of_teacher: f64, out: &Output) {
     let history = trainer.history();
     let Some(last) = history.last() else { return };
     // Some twenty rows are enough to see the course; the first and the last are among them.
@@ -302,7 +401,7 @@ fn report(trainer: &Trainer, run: &Run, out: &Output) {
     if !out.json && !out.quiet {
         out.line(&learned(trainer));
     }
-    let seconds = history.iter().map(|e| e.seconds).sum();
+    let seconds = of_teacher + seconds(trainer);
     let best = history.iter().map(|e| e.test_accuracy).fold(0.0, f64::max);
     let dir = run.dir().display();
     out.line(&format!(

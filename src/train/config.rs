@@ -1,6 +1,6 @@
 //! Everything that decides a run, by key; what a run's `config.toml` holds.
 
-use crate::binarize::recipe;
+use crate::binarize::{Distill, recipe};
 use crate::error::near_miss;
 use crate::optim::{Adam, Optimize, Optimizer, Rule, Schedule, Sgd};
 use crate::{Error, Method, files};
@@ -27,6 +27,12 @@ pub struct Config {
     pub method: String,
     /// Estimators other than the method's own: `E`, or `weights=E activations=E`.
     pub estimator: String,
+    /// A trained teacher: the folder of a run, or its `model.npz`. Empty if there is none, or the run
+    /// trains its own first, as it does where a method or `distill` asks for one.
+    pub teacher: String,
+    /// What a teacher counts in the loss, as in [`Distill::with`]: `features=0.02 logits=1`. What is
+    /// not named is as the method has it; `off` does without a teacher.
+    pub distill: String,
     /// Passes over the training images.
     pub epochs: usize,
     /// Images a step.
@@ -75,6 +81,8 @@ impl Default for Config {
             arch: "vgg-small(width=0.25)".into(),
             method: "dir-net".into(),
             estimator: String::new(),
+            teacher: String::new(),
+            distill: String::new(),
             epochs: 20,
             batch: 128,
             seed: 0,
@@ -199,6 +207,29 @@ impl Config {
         range("step_at", &at, inside, "moments from 0 to 1")?;
         self.optimizer(None)?;
         Ok(())
+    }
+
+    /// What a teacher counts, if there is to be one.
+    pub(super) fn distill(&self, method: &Method) -> Result<Option<Distill>, Error> {
+        match (self.distill.trim(), self.teacher.as_str()) {
+            ("off", "") => Ok(None),
+            ("off", teacher) => Err(Error::Setting(format!(
+                "key \"distill\" is off, but key \"teacher\" is \"{teacher}\""
+            ))),
+            ("", "") => Ok(method.distill),
+            (choice, _) => method.distill.unwrap_or_default().with(choice).map(Some),
+        }
+    }
+
+    /// The same recipe in full precision, for a teacher of one's own.
+    pub fn of_teacher(&self) -> Config {
+        Config {
+            method: "fp32".into(),
+            estimator: String::new(),
+            teacher: String::new(),
+            distill: "off".into(),
+            ..self.clone()
+        }
     }
 
     /// The optimiser that it asks for.

@@ -7,6 +7,7 @@ mod checkpoint;
 mod config;
 mod evaluate;
 mod run;
+mod teacher;
 mod trainer;
 
 pub use config::Config;

@@ -18,6 +18,10 @@ use std::path::{Path, PathBuf};
 /// | `log.jsonl` | what happened, an object a line |
 /// | `model.npz` | the parameters after the last epoch, readable by NumPy |
 /// | `checkpoint/state.npz` | all that a resume needs |
+/// | `teacher/model.npz` | the teacher: a copy of the one that was named, or a run of its own |
+///
+/// A teacher is copied so that a resumed run learns from the same one, whatever has become of it
+/// where it came from; the `teacher` of `config.toml` says where that was.
 #[derive(Clone, Debug)]
 pub struct Run {
     dir: PathBuf,
@@ -72,11 +76,13 @@ impl Run {
         {
             return Err(Error::file(dir, "is not the folder of a run, so it is not overwritten"));
         }
-        for name in ["config.toml", "metrics.csv", "log.jsonl", "model.npz", "checkpoint/state.npz"]
-        {
-            let path = dir.join(name);
-            if path.exists() {
-                fs::remove_file(&path).map_err(|e| Error::io(&path, e))?;
+        let written =
+            ["config.toml", "metrics.csv", "log.jsonl", "model.npz", "checkpoint/state.npz"];
+        for dir in [dir, &dir.join("teacher")] {
+            for path in written.map(|name| dir.join(name)) {
+                if path.exists() {
+                    fs::remove_file(&path).map_err(|e| Error::io(&path, e))?;
+                }
             }
         }
         Ok(())
@@ -93,6 +99,11 @@ impl Run {
     /// The file with the trained parameters.
     pub fn model(&self) -> PathBuf {
         self.dir.join("model.npz")
+    }
+    /// Where its teacher lies, as the folder of a run: whole if the run trained it itself, else no
+    /// more than its model.
+    pub fn teacher(&self) -> Run {
+        Run { dir: self.dir.join("teacher") }
     }
     /// What decides it.
     ///
@@ -119,6 +130,16 @@ impl Run {
             Ok(())
         })?;
         trainer.card.save(&trainer.params, &self.model())
+    }
+
+    /// Copies the teacher of a run into its folder, if it has one.
+    ///
+    /// # Errors
+    /// If the copy can't be written.
+    pub fn save_teacher(&self, trainer: &Trainer) -> Result<(), Error> {
+        let copy = self.teacher();
+        fs::create_dir_all(copy.dir()).map_err(|e| Error::io(copy.dir(), e))?;
+        trainer.save_teacher(&copy.model())
     }
 
     /// Appends an object to `log.jsonl`.
@@ -229,6 +250,50 @@ mod tests {
         };
         assert_eq!(hash(7, 1), hash(7, 2));
         assert_ne!(hash(7, 1), hash(8, 1));
+    }
+
+    #[test]
+    fn a_taught_run_ends_with_the_same_bits_however_it_went() {
+        let data = dirnet_datasets::digits();
+        let dir = tempfile::tempdir().unwrap();
+        let (model, path) = (dir.path().join("model.npz"), dir.path().join("state.npz"));
+        let mut teacher = Trainer::new(small().of_teacher(), &data).unwrap();
+        teacher.run(|_, _| true).unwrap();
+        teacher.card.save(&teacher.params, &model).unwrap();
+        let config = |method: &str| Config { method: method.into(), ..small() };
+        let whole = |method: &str, threads| {
+            dirnet_kernels::par::with_threads(threads, || {
+                let mut trainer = Trainer::new(config(method), &data).unwrap();
+                if trainer.distill().is_some() {
+                    trainer.teach(&model).unwrap();
+                }
+                trainer.run(|_, _| true).unwrap();
+                weights_sha256(&trainer.params)
+            })
+            .unwrap()
+        };
+        for method in ["dir-net(alpha=0.5)", "reactnet"] {
+            let expected = whole(method, 1);
+            assert_eq!(expected, whole(method, 2), "{method} on two threads");
+            assert_ne!(expected, whole("dir-net", 1), "{method} learns nothing from its teacher");
+            let mut first = Trainer::new(config(method), &data).unwrap();
+            first.teach(&model).unwrap();
+            let mut steps = 0;
+            let stopped = first.run(|trainer, event| {
+                steps += usize::from(matches!(event, Event::Step { .. }));
+                if steps == 6 {
+                    trainer.save_checkpoint(&path).unwrap();
+                }
+                steps < 6
+            });
+            assert!(!stopped.unwrap());
+            let mut second = Trainer::resume(config(method), &data, &path).unwrap();
+            second.teach(&model).unwrap();
+            assert!(second.run(|_, _| true).unwrap());
+            assert_eq!(weights_sha256(&second.params), expected, "{method} resumed");
+        }
+        let message = Trainer::new(config("reactnet"), &data).unwrap().run(|_, _| true);
+        assert!(message.unwrap_err().to_string().contains("wants a teacher"));
     }
 
     #[test]

@@ -2,13 +2,16 @@
 
 use super::config::Config;
 use super::evaluate::{Score, evaluate};
+use super::teacher::Teacher;
+use crate::binarize::Distill;
 use crate::models::{Card, Model};
 use crate::nn::Module;
 use crate::optim::Optimize;
 use crate::watch::{NotFinite, Watch};
-use crate::{Error, Method, Params, Rng, Tape};
+use crate::{Error, Method, Params, Rng, Tape, Tensor, Var};
 use dirnet_datasets::{Augment, Batch, Dataset, Split};
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 use std::time::Instant;
 
 /// What an epoch came to: a row of `metrics.csv`.
@@ -18,7 +21,7 @@ pub struct Epoch {
     pub epoch: usize,
     /// The learning rate in it.
     pub lr: f32,
-    /// Mean cross-entropy of its training batches.
+    /// Mean loss of its training batches: the cross-entropy, or what [`Distill`] makes of it.
     pub train_loss: f64,
     /// Mean cross-entropy of the test images after it.
     pub test_loss: f64,
@@ -55,6 +58,8 @@ pub struct Trainer {
     /// Its numbers.
     pub params: Params,
     pub(super) optimizer: Box<dyn Optimize>,
+    distill: Option<Distill>,
+    teacher: Option<Teacher>,
     train: Split,
     test: Split,
     augment: Augment,
@@ -120,10 +125,45 @@ impl Trainer {
         };
         let (params, model) = card.build(&mut Rng::keyed(config.seed, "first weights", &[]))?;
         let optimizer = config.optimizer(Some(&model.method))?;
+        let distill = config.distill(&model.method)?;
         let augment = if config.augment { data.augment } else { Augment::default() };
         let workers = usize::from(dirnet_kernels::par::threads() > 1);
         let at = Position::default();
-        Ok(Trainer { config, card, model, params, optimizer, train, test, augment, workers, at })
+        Ok(Trainer {
+            config,
+            card,
+            model,
+            params,
+            optimizer,
+            distill,
+            teacher: None,
+            train,
+            test,
+            augment,
+            workers,
+            at,
+        })
+    }
+
+    /// What a teacher counts, where the configuration asks for one: [`Trainer::teach`] brings it.
+    pub fn distill(&self) -> Option<&Distill> {
+        self.distill.as_ref()
+    }
+    /// Takes the network of a `model.npz` for its teacher.
+    ///
+    /// # Errors
+    /// If it can't be read, or is not the same architecture under `fp32`, for the same images and
+    /// classes: all that differs is named.
+    pub fn teach(&mut self, model: &Path) -> Result<(), Error> {
+        self.teacher = Some(Teacher::load(model, &self.card)?);
+        Ok(())
+    }
+    /// Writes its teacher to a file of its own, if it has one.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn save_teacher(&self, path: &Path) -> Result<(), Error> {
+        self.teacher.as_ref().map_or(Ok(()), |teacher| teacher.save(path))
     }
 
     /// Training images, test images.
@@ -156,8 +196,15 @@ impl Trainer {
     ///
     /// # Errors
     /// If a loss or gradient is not finite: the message names epoch, step, and the first operation
-    /// whose value it was. The parameters are then those before that step.
+    /// whose value it was. The parameters are then those before that step. If a teacher is asked
+    /// for and there is none.
     pub fn run(&mut self, mut tell: impl FnMut(&Self, Event<'_>) -> bool) -> Result<bool, Error> {
+        if let (Some(distill), None) = (&self.distill, &self.teacher) {
+            return Err(Error::Setting(format!(
+                "{} with {distill} wants a teacher, and has none",
+                self.config.method
+            )));
+        }
         while !self.is_done() {
             let began = Instant::now();
             let before = self.at.epoch_seconds;
@@ -214,11 +261,29 @@ impl Trainer {
         self.at.epoch as f32 / self.config.epochs as f32
     }
 
+    fn tape(&self) -> Tape<'_> {
+        let tape = Tape::train(&self.params).at(self.progress());
+        let compared = self.distill.is_some_and(|distill| distill.features > 0.0);
+        if compared { tape.keeping_representations() } else { tape }
+    }
+
+    fn loss<'t>(&self, tape: &'t Tape<'t>, batch: &Batch) -> Var<'t> {
+        let images = Tensor::from(batch);
+        let of_labels = |logits: &Var<'t>| {
+            logits.cross_entropy_smoothed(&batch.labels, self.config.label_smoothing)
+        };
+        match (&self.distill, &self.teacher) {
+            (Some(distill), Some(teacher)) => {
+                teacher.loss(distill, tape, &images, &self.model, of_labels)
+            }
+            _ => of_labels(&self.model.forward(&tape.constant(images))),
+        }
+    }
+
     /// The only lines of training where something is computed.
     fn step(&mut self, batch: &Batch) -> Result<f32, Error> {
-        let tape = Tape::train(&self.params).at(self.progress());
-        let logits = self.model.forward(&tape.constant(batch));
-        let loss = logits.cross_entropy_smoothed(&batch.labels, self.config.label_smoothing);
+        let tape = self.tape();
+        let loss = self.loss(&tape, batch);
         let value = loss.value().item();
         if !value.is_finite() {
             return Err(self.blame(batch, value));
@@ -233,9 +298,8 @@ impl Trainer {
 
     /// Takes the step once more, with an eye on every value, to name the first one that went wrong.
     fn blame(&self, batch: &Batch, loss: f32) -> Error {
-        let tape = Tape::train(&self.params).at(self.progress()).watching(Watch::finite());
-        let logits = self.model.forward(&tape.constant(batch));
-        let again = logits.cross_entropy_smoothed(&batch.labels, self.config.label_smoothing);
+        let tape = self.tape().watching(Watch::finite());
+        let again = self.loss(&tape, batch);
         if again.value().item().is_finite() {
             again.backward();
         }
