@@ -90,7 +90,7 @@ impl Distill {
     /// both. What counts nothing is not computed; `labels` is asked for its loss only if it counts.
     ///
     /// # Panics
-    /// If the two have not the same blocks.
+    /// If the two have not the same blocks, or nothing counts: no labels, no logits, and no block.
     #[track_caller]
     pub fn loss<'t>(
         &self,

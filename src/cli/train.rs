@@ -35,10 +35,11 @@ pub(super) struct Train {
     /// Architecture: mlp, vgg-small, resnet20, resnet18, resnet34, with options as in "resnet20(shortcut=bireal)"
     #[arg(long, value_parser = parse::arch)]
     arch: Option<String>,
-    /// Method: fp32, bnn, ir-net, dir-net; +1w32a keeps activations in float
+    /// Method: fp32, or one that binarizes: bnn, xnor-net, xnor-net++, dorefa, bi-real, ir-net, rbnn, reactnet,
+    /// recu, reste, fda, adabin, dir-net, or FILE.toml; +1w32a keeps activations in float, +32w1a weights
     #[arg(long, value_parser = parse::method)]
     method: Option<String>,
-    /// Another estimator for the signs: E, or weights=E activations=E
+    /// Another estimator for the signs: E, or weights=E activations=E; a name, or as in "soft=tanh(t*x)/t; t=0.1..10"
     #[arg(long, value_name = "E", num_args = 1.., value_parser = parse::estimator)]
     estimator: Vec<String>,
     /// Passes over the training images

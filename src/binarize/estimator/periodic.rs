@@ -1,20 +1,9 @@
 //! Sines and cosines: half a wave, and the Fourier series of the sign.
 
 use super::{Entry, Estimator};
+use dirnet_kernels::math;
 use std::f32::consts::{FRAC_2_PI, FRAC_PI_2};
 use std::sync::Arc;
-
-/// `cos(x)` for `|x| ≤ π/2`, within 2e-7, by its Taylor series.
-#[inline(always)]
-fn cos(x: f32) -> f32 {
-    let z = x * x;
-    let p = z / 479_001_600.0 - 1.0 / 3_628_800.0;
-    let p = p * z + 1.0 / 40_320.0;
-    let p = p * z - 1.0 / 720.0;
-    let p = p * z + 1.0 / 24.0;
-    let p = p * z - 0.5;
-    p * z + 1.0
-}
 
 /// Half a sine wave: rounder than a straight line, and flat at the ends.
 ///
@@ -37,7 +26,7 @@ impl Estimator for HalfCosine {
         (FRAC_PI_2 * x.clamp(-1.0, 1.0)).sin()
     }
     fn slope(&self, x: f32) -> f32 {
-        FRAC_PI_2 * cos(FRAC_PI_2 * x.clamp(-1.0, 1.0)) * f32::from(u8::from(x.abs() <= 1.0))
+        FRAC_PI_2 * math::cos(FRAC_PI_2 * x.clamp(-1.0, 1.0)) * f32::from(u8::from(x.abs() <= 1.0))
     }
 }
 
@@ -65,14 +54,11 @@ impl Estimator for FourierSum {
         (2.0 * f64::from(FRAC_2_PI) * odd.map(|m| (m * angle).sin() / m).sum::<f64>()) as f32
     }
     fn slope(&self, x: f32) -> f32 {
-        // cos((m+2)a) = 2·cos(2a)·cos(m·a) - cos((m-2)a), and cos is even.
-        let first = cos(self.omega * x.clamp(-1.0, 1.0));
-        let twice = 4.0 * first * first - 2.0;
-        let (mut before, mut here, mut sum) = (first, first, first);
-        for _ in 0..self.last {
-            (before, here) = (here, twice * here - before);
-            sum += here;
-        }
+        // The sum of cos((2i+1)·a) for i ≤ n is sin(2·(n+1)·a) / (2·sin a), and n+1 at zero.
+        let angle = self.omega * x.clamp(-1.0, 1.0).abs();
+        let angle = if angle < 1e-6 { 1e-6 } else { angle };
+        let terms = 2.0 * (self.last + 1) as f32;
+        let sum = math::sin(terms * angle) / (2.0 * math::sin(angle));
         f32::from(u8::from(x.abs() <= 1.0)) * 2.0 * FRAC_2_PI * self.omega * sum
     }
 }
@@ -85,7 +71,7 @@ impl Estimator for FourierSum {
 /// ```
 ///
 /// `n` grows evenly from `first` to `last`, rounded to a whole number. At n = 18 the slope is
-/// negative near the ends. The published noise branch, a small network, is not part of it.
+/// negative near the ends. The published noise, a small network, is a part of its own: [`Noise`](crate::binarize::Noise).
 ///
 /// | x            | -1.5 |  -0.3 |     0 |   0.3 | 1.5 |
 /// | ------------ | ---- | ----- | ----- | ----- | --- |
