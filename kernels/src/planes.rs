@@ -50,7 +50,7 @@ impl Slab {
 
     /// How outputs lie in a line.
     pub fn grid(&self) -> Grid {
-        Grid { stride: self.pitch, step: 1 }
+        Grid::dense(self.pitch)
     }
 
     /// Copies a plane into a slab that was all zeros before its first plane.
@@ -105,6 +105,13 @@ pub(crate) struct Grid {
     pub stride: usize,
     /// Elements between two columns.
     pub step: usize,
+}
+
+impl Grid {
+    /// Columns side by side.
+    pub fn dense(stride: usize) -> Grid {
+        Grid { stride, step: 1 }
+    }
 }
 
 per_level! {

@@ -47,7 +47,7 @@ pub fn max_pool2d(g: &PoolGeom, x: &[f32], y: &mut [f32], winner: &mut [u8]) {
             for (i, (y, winner)) in outputs.enumerate() {
                 slabs.fill(level, &x[(at * planes + i) * hw..][..hw], slab);
                 tournament(level, slab, &places, &first, best, wins);
-                copy(level, [g.oh, g.ow], best, slabs.grid(), y, Grid { stride: g.ow, step: 1 });
+                copy(level, [g.oh, g.ow], best, slabs.grid(), y, Grid::dense(g.ow));
                 for (wins, winner) in wins.chunks(slabs.pitch).zip(winner.chunks_exact_mut(g.ow)) {
                     to_bytes(level, &wins[..g.ow], winner);
                 }

@@ -189,6 +189,13 @@ fn convolutions_of_usual_sizes() {
     check_conv(&ConvGeom::new(&[1, 256, 7, 7], &[64, 256, 3, 3], Conv::same(3)), 9);
     check_conv(&ConvGeom::new(&[2, 64, 13, 11], &[128, 64, 1, 1], Conv::valid()), 10);
     check_conv(&ConvGeom::new(&[1, 8, 9, 17], &[6, 8, 2, 5], Conv::valid().pad(1)), 11);
+    // Rows end to end, with and without room between them, for an odd number of units too.
+    for (n, size, k, stride) in
+        [(1, 14, 1, 2), (3, 9, 1, 2), (2, 7, 1, 3), (1, 4, 3, 1), (3, 2, 3, 1), (2, 1, 3, 1)]
+    {
+        let how = Conv::same(k).stride(stride);
+        check_conv(&ConvGeom::new(&[n, 70, size, size], &[130, 70, k, k], how), 13);
+    }
 }
 
 /// Where all signs differ, or none, every counter is at its limit; random signs never get there.

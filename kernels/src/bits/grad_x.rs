@@ -3,6 +3,9 @@
 //! A row of `dx` gathers from the rows of `dy` that rows of the filter bring to it. Each input channel
 //! is a stream of signs along the output channels and the rows of the filter, for one column of the
 //! filter at a time, since columns move the lanes.
+//!
+//! Rows of few pixels would leave most lanes idle. They are laid end to end instead: the image becomes
+//! one row, and the filter one row of columns that lie further apart.
 
 use super::pack::Filters;
 use super::sums::{self, HALF, Table, Target, Term, WORD};
@@ -12,7 +15,7 @@ use crate::lanes::Avx;
 use crate::lanes::{Lanes, Plain};
 use crate::planes::{self, Grid};
 use crate::simd::{self, Level, per_level};
-use crate::{ConvGeom, par};
+use crate::{Conv, ConvGeom, par};
 use std::ops::Range;
 
 /// Tables used at once: more than the first cache holds, but the more, the more seldom are sums, far
@@ -21,7 +24,10 @@ const TABLES: usize = 3 * WORD;
 
 /// The geometry's part in the work, shared by all who do it.
 pub(super) struct Plan<'a> {
-    g: &'a ConvGeom,
+    whole: &'a ConvGeom,
+    /// The same, or its rows laid end to end.
+    g: ConvGeom,
+    line: Option<Line>,
     level: Level,
     /// One number for each filter.
     scale: &'a [f32],
@@ -46,6 +52,15 @@ pub(super) struct Plan<'a> {
     words: Vec<u64>,
 }
 
+/// A group's channels of some images.
+struct Images<'a> {
+    dy: &'a [f32],
+    many: usize,
+    /// Floats from an image to the next, and from a channel to the next.
+    apart: usize,
+    area: usize,
+}
+
 struct Row {
     /// How many rows of `dy` have tables by then.
     ready: usize,
@@ -53,10 +68,43 @@ struct Row {
     terms: Vec<Term>,
 }
 
+/// Rows laid end to end, each so far behind the last that what the columns of the filter put beside a
+/// row falls between two of them.
+#[derive(Clone, Copy)]
+struct Line {
+    pitch: usize,
+}
+
+impl Line {
+    /// Where that takes fewer pairs of units than rows of their own do.
+    fn of(g: &ConvGeom) -> Option<Line> {
+        if g.kh * g.kw == 1 && g.how.pad == 0 {
+            return Some(Line { pitch: g.ow });
+        }
+        let line = Line { pitch: g.ow.max(g.w + g.how.pad) };
+        let pairs = |length: usize| (g.n * length.div_ceil(HALF)).div_ceil(2);
+        let fewer = pairs(line.length(g)) < g.oh * pairs(g.ow);
+        (g.how.stride == 1 && fewer).then_some(line)
+    }
+
+    /// Floats from the first pixel of `dy` to the last.
+    fn length(self, g: &ConvGeom) -> usize {
+        (g.oh - 1) * self.pitch + g.ow
+    }
+
+    /// The geometry of a single row.
+    fn flatten(self, g: &ConvGeom) -> ConvGeom {
+        let how = Conv { stride: 1, dilation: 1, pad: 0, ..g.how };
+        let ow = self.length(g);
+        ConvGeom { h: 1, w: ow, kh: 1, kw: g.kh * g.kw, oh: 1, ow, how, ..*g }
+    }
+}
+
 /// Whether tables are used often enough to pay for making them, and lanes are not mostly idle.
 pub(super) fn suits(g: &ConvGeom) -> bool {
-    let many = g.kh * g.kw > 1 || g.group_c() >= 128;
-    g.taps() >= 12 && g.group_o() >= 3 && g.ow >= 3 && many
+    let many = g.kh * g.kw > 1 || g.group_c() >= 12;
+    let wide = if Line::of(g).is_some() { g.oh * g.ow } else { g.ow };
+    g.taps() >= 12 && g.group_o() >= 3 && wide >= 1 && many
 }
 
 /// As [`super::scaled_conv2d_dx`], for a geometry that [`suits`].
@@ -92,22 +140,30 @@ pub(super) trait Finish: Fn(usize, &mut [f32]) + Sync {}
 impl<F: Fn(usize, &mut [f32]) + Sync> Finish for F {}
 
 impl<'a> Plan<'a> {
-    pub fn new(g: &'a ConvGeom, w: &Filters, scale: &'a [f32]) -> Self {
+    pub fn new(whole: &'a ConvGeom, w: &Filters, scale: &'a [f32]) -> Self {
+        let line = Line::of(whole);
+        let g = line.map_or(*whole, |line| line.flatten(whole));
         let (stride, dilation, pad) = (g.how.stride, g.how.dilation, g.how.pad);
         let units = g.ow.div_ceil(HALF);
         let ring = (g.kh - 1) * dilation / stride + 1;
         // Passes of equal size, as few as their tables allow.
         let quads = g.group_o().div_ceil(4);
         let quads = quads.div_ceil(quads.div_ceil((TABLES / ring).clamp(1, WORD)));
-        let margin = pad.div_ceil(stride);
-        let pitch = margin + units * HALF + ((g.kw - 1) * dilation).saturating_sub(pad) / stride;
-        // Column j of dy meets column j·stride + v·dilation - pad of dx.
-        let column = |v: usize| {
-            let at = v * dilation + margin * stride - pad;
-            at % stride * pitch + at / stride
+        let margin = match line {
+            Some(line) => whole.how.pad * (line.pitch + 1),
+            None => pad.div_ceil(stride),
         };
+        // Where column v of the filter brings column 0 of dy, from the margin's begin on.
+        let place = |v: usize| match line {
+            Some(line) => (v / whole.kw * line.pitch + v % whole.kw) * whole.how.dilation,
+            // Column j of dy meets column j·stride + v·dilation - pad of dx.
+            None => v * dilation + margin * stride - pad,
+        };
+        let pitch = units * HALF + (place(g.kw - 1) / stride).max(margin);
+        let column = |v: usize| place(v) % stride * pitch + place(v) / stride;
         Plan {
-            g,
+            whole,
+            line,
             scale,
             level: simd::level(),
             images: 1 + units % 2,
@@ -116,9 +172,10 @@ impl<'a> Plan<'a> {
             ring,
             pitch,
             margin,
-            rows: (0..g.h).map(|y| Row::new(g, y, ring, quads)).collect(),
+            rows: (0..g.h).map(|y| Row::new(&g, y, ring, quads)).collect(),
             columns: (0..g.kw).map(column).collect(),
-            words: words(simd::level(), g, w, quads),
+            words: words(simd::level(), &g, w, quads),
+            g,
         }
     }
 
@@ -130,7 +187,7 @@ impl<'a> Plan<'a> {
     pub fn write_images(&self, n: usize, dy: &[f32], dx: &mut [f32], finish: &impl Finish) {
         let c = self.g.group_c();
         for group in 0..self.g.how.groups {
-            let dx = &mut dx[group * c * self.g.h * self.g.w..];
+            let dx = &mut dx[group * c * self.whole.h * self.whole.w..];
             self.part(n, group, 0..c, dy, dx, finish);
         }
     }
@@ -145,46 +202,81 @@ impl<'a> Plan<'a> {
         dx: &mut [f32],
         finish: &impl Finish,
     ) {
-        let (g, level, stride) = (self.g, self.level, self.g.how.stride);
+        let (g, level, stride) = (&self.g, self.level, self.g.how.stride);
         let tables = self.ring * self.quads;
-        let (area, row) = (g.h * g.w, stride * self.pitch);
+        let (area, row) = (self.whole.h * self.whole.w, stride * self.pitch);
         let image = channels.len() * g.h * row;
         // Channels that make a piece which the first cache holds.
         let some = (1024 / area).max(1);
-        par::scratch(Table::floats(tables) + self.images * image, |scratch| {
-            let (tables, sums) = Table::split(scratch, tables);
-            sums.fill(0.0);
-            walk(level, self, n, group, channels.clone(), dy, tables, sums);
-            let images = sums.chunks_exact(image).zip(dx.chunks_mut(g.c * area));
-            for (i, (sums, dx)) in images.enumerate() {
-                let mut first = ((n + i) * g.c + group * g.group_c() + channels.start) * area;
-                let dx = dx[..channels.len() * area].chunks_mut(some * area);
-                for (sums, dx) in sums.chunks(some * g.h * row).zip(dx) {
-                    self.gather(sums, dx);
-                    finish(first, dx);
-                    first += dx.len();
+        self.with_images(n, group, dy, |images| {
+            par::scratch(Table::floats(tables) + self.images * image, |scratch| {
+                let (tables, sums) = Table::split(scratch, tables);
+                sums.fill(0.0);
+                walk(level, self, &images, group, channels.clone(), tables, sums);
+                let sums = sums.chunks_exact(image).zip(dx.chunks_mut(g.c * area));
+                for (i, (sums, dx)) in sums.enumerate() {
+                    let mut first = ((n + i) * g.c + group * g.group_c() + channels.start) * area;
+                    let dx = dx[..channels.len() * area].chunks_mut(some * area);
+                    for (sums, dx) in sums.chunks(some * g.h * row).zip(dx) {
+                        self.gather(sums, dx);
+                        finish(first, dx);
+                        first += dx.len();
+                    }
                 }
-            }
+            });
         });
     }
 
-    /// Where in `dy` the units of a pair begin, in the first row of a group's first channel, and how many
+    /// Lends a group's channels of these images of `dy`, as the geometry has them.
+    fn with_images(&self, n: usize, group: usize, dy: &[f32], f: impl FnOnce(Images<'_>)) {
+        let (whole, o) = (self.whole, self.g.group_o());
+        let many = self.images.min(whole.n - n);
+        let area = whole.oh * whole.ow;
+        let apart = whole.o * area;
+        let dy = &dy[(n * whole.o + group * o) * area..];
+        let Some(line) = self.line.filter(|line| line.pitch > whole.ow) else {
+            return f(Images { dy, many, apart, area });
+        };
+        let spaced = whole.oh * line.pitch;
+        par::scratch(many * o * spaced, |lines| {
+            lines.fill(0.0);
+            for (lines, dy) in lines.chunks_exact_mut(o * spaced).zip(dy.chunks(apart)) {
+                let (from, to) = (Grid::dense(whole.ow), Grid::dense(line.pitch));
+                planes::copy(self.level, [o * whole.oh, whole.ow], dy, from, lines, to);
+            }
+            f(Images { dy: lines, many, apart: o * spaced, area: spaced });
+        });
+    }
+
+    /// Where in `dy` the units of a pair begin, in the first row of the first channel, and how many
     /// pixels they have: none beyond the last image.
-    fn units(&self, n: usize, group: usize, pair: usize) -> [[usize; 2]; 2] {
-        let (g, area) = (self.g, self.g.oh * self.g.ow);
+    fn units(&self, images: &Images<'_>, pair: usize) -> [[usize; 2]; 2] {
         let units = [2 * pair, 2 * pair + 1].map(|unit| {
-            let (image, column) = (n + unit / self.units, unit % self.units * HALF);
-            let first = (image * g.o + group * g.group_o()) * area + column;
-            if image < g.n { [first, HALF.min(g.ow - column)] } else { [0, 0] }
+            let (image, column) = (unit / self.units, unit % self.units * HALF);
+            let len = HALF.min(self.g.ow - column);
+            if image < images.many { [image * images.apart + column, len] } else { [0, 0] }
         });
         [[units[0][0], units[1][0]], [units[0][1], units[1][1]]]
     }
 
     /// Takes rows of pixels out of the places where they were summed up.
     fn gather(&self, sums: &[f32], dx: &mut [f32]) {
-        let (w, stride, sums) = (self.g.w, self.g.how.stride, &sums[self.margin..]);
+        let (h, w, stride) = (self.whole.h, self.whole.w, self.whole.how.stride);
+        let sums = &sums[self.margin..];
+        if let Some(line) = self.line {
+            for (dx, sums) in dx.chunks_exact_mut(h * w).zip(sums.chunks(self.pitch)) {
+                if stride == 1 {
+                    let (from, to) = (Grid::dense(line.pitch), Grid::dense(w));
+                    planes::copy(self.level, [h, w], sums, from, dx, to);
+                } else {
+                    // A filter of a single tap: no pixel is seen twice, and some are never seen.
+                    planes::spread(self.level, sums, line.pitch, stride, w, dx);
+                }
+            }
+            return;
+        }
         if stride == 1 {
-            let (from, to) = (Grid { stride: self.pitch, step: 1 }, Grid { stride: w, step: 1 });
+            let (from, to) = (Grid::dense(self.pitch), Grid::dense(w));
             return planes::copy(self.level, [dx.len() / w, w], sums, from, dx, to);
         }
         if stride == 2 && w % 2 == 0 {
@@ -311,17 +403,16 @@ per_level! {
     /// Adds to the rows of some channels, `[images][channels][H][stride][pitch]`, what they gather.
     fn walk[](
         plan: &Plan<'_>,
-        n: usize,
+        images: &Images<'_>,
         group: usize,
         channels: Range<usize>,
-        dy: &[f32],
         tables: &mut [Table],
         sums: &mut [f32],
     ) {
-        let g = plan.g;
+        let (g, dy) = (&plan.g, images.dy);
         let (c, all, streams) = (g.group_c(), g.group_o().next_multiple_of(4), channels.len());
         let (pairs, passes) = (plan.pairs(), all.div_ceil(4 * plan.quads));
-        let (row, area) = (g.how.stride * plan.pitch, g.oh * g.ow);
+        let (row, area) = (g.how.stride * plan.pitch, images.area);
         for pass in 0..passes {
             let o = pass * 4 * plan.quads;
             let quads = plan.quads.min((all - o) / 4);
@@ -330,7 +421,10 @@ per_level! {
                 let start = [2 * pair, 2 * pair + 1].map(|unit| {
                     unit / plan.units * streams * g.h * row + unit % plan.units * HALF
                 });
-                let [units, lens] = plan.units(n, group, pair);
+                let [units, lens] = plan.units(images, pair);
+                if lens == [0, 0] {
+                    continue;
+                }
                 let mut ready = 0;
                 for (y, gathers) in plan.rows.iter().enumerate() {
                     while ready < gathers.ready {

@@ -31,7 +31,7 @@ pub(crate) fn forward(g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32]) {
         // An output plane counts over images and outputs; its input plane over images and channels.
         slabs.fill(level, &x[at / g.group_o() * hw..][..hw], slab);
         correlate(level, slab, &w[at % g.o * taps..][..taps], &terms, line);
-        copy(level, [g.oh, g.ow], line, slabs.grid(), y, Grid { stride: g.ow, step: 1 });
+        copy(level, [g.oh, g.ow], line, slabs.grid(), y, Grid::dense(g.ow));
     });
 }
 
@@ -119,7 +119,7 @@ pub(super) fn dw(g: &ConvGeom, x: &[f32], dy: &[f32], dw: &mut [f32]) {
             for n in 0..g.n {
                 slabs.fill(level, &x[(n * g.c + o / g.group_o()) * hw..][..hw], slab);
                 let dy = &dy[(n * g.o + o) * ohw..][..ohw];
-                let from = Grid { stride: g.ow, step: 1 };
+                let from = Grid::dense(g.ow);
                 copy(level, [g.oh, g.ow], dy, from, line, slabs.grid());
                 add_dots(level, slab, &places, line, &mut sums);
             }

@@ -342,7 +342,7 @@ impl Plan {
                 if start < end {
                     let slab = &mut slab[start * self.pitch + left..];
                     let from = Grid { stride: keep * w, step: keep };
-                    let to = Grid { stride: self.pitch, step: 1 };
+                    let to = Grid::dense(self.pitch);
                     copy(level, [end - start, kept_w], &plane[shown..], from, slab, to);
                 }
             }
@@ -363,7 +363,7 @@ impl Plan {
                         &plane[..pixels]
                     } else {
                         let from = Grid { stride: keep * w, step: keep };
-                        let to = Grid { stride: self.out_w, step: 1 };
+                        let to = Grid::dense(self.out_w);
                         copy(level, [rows, self.out_w], plane, from, kept, to);
                         &*kept
                     };
