@@ -431,11 +431,10 @@ fn bench_train_tells_where_the_time_goes_and_which_layers_are_slow() {
     ] {
         assert!(tiny["parts"][part].as_f64().is_some_and(|ms| ms > 0.0), "{part}: {tiny}");
     }
-    // The images of its last stage are 2x2, too small for the gradient from bits.
-    let layers = (0..3).flat_map(|i| ["conv1", "conv2"].map(|c| format!("layer3.{i}.{c}")));
-    assert_eq!(tiny["slow_layers"], Value::from(layers.collect::<Vec<_>>()));
+    // Rows of two pixels, a stride apart, leave most lanes of a table idle.
+    assert_eq!(tiny["slow_layers"], serde_json::json!(["layer3.0.conv1"]));
     let text = String::from_utf8(bench(&net).stdout).unwrap();
-    assert!(text.contains("slow path: layer3.2.conv2 (dx from floats: 32x2x2 to 32x2x2"), "{text}");
+    assert!(text.contains("slow path: layer3.0.conv1 (dx from floats: 16x4x4 to 32x2x2"), "{text}");
 
     let dense = json(&bench(&["mlp", "--input", "1x8x8", "--json"]));
     assert!(dense["parts"]["bin_linear forward"].as_f64().is_some_and(|ms| ms > 0.0), "{dense}");

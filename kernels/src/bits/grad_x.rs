@@ -102,9 +102,7 @@ impl Line {
 
 /// Whether tables are used often enough to pay for making them, and lanes are not mostly idle.
 pub(super) fn suits(g: &ConvGeom) -> bool {
-    let many = g.kh * g.kw > 1 || g.group_c() >= 12;
-    let wide = if Line::of(g).is_some() { g.oh * g.ow } else { g.ow };
-    g.taps() >= 12 && g.group_o() >= 3 && wide >= 1 && many
+    g.taps() >= 12 && g.group_o() >= 3 && (g.ow >= 3 || Line::of(g).is_some())
 }
 
 /// As [`super::scaled_conv2d_dx`], for a geometry that [`suits`].

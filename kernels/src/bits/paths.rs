@@ -4,8 +4,8 @@ use super::{grad_w, grad_x};
 use crate::ConvGeom;
 
 /// Whether [`conv2d_dx`](super::conv2d_dx) sums signed terms by table for this geometry. Where a
-/// table would not be used often enough to pay for itself, signs become floats and meet the float
-/// kernels instead: the same gradient, at their speed.
+/// table would not be used often enough to pay for itself (few channels, or short rows a stride
+/// apart), signs become floats and meet the float kernels instead: the same gradient, at their speed.
 pub fn fast_dx(g: &ConvGeom) -> bool {
     grad_x::suits(g)
 }
