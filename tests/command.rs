@@ -139,19 +139,17 @@ fn a_killed_run_resumes_to_the_same_bits() {
     assert_eq!(rows().lines().count(), 13);
 }
 
+/// What the command says when Ctrl-C reaches it once `file` is there.
 #[cfg(unix)]
-#[test]
-fn ctrl_c_saves_and_says_how_to_go_on() {
-    let dir = tempfile::tempdir().unwrap();
-    let args = ["train", "--data", "digits", "--arch", "mlp", "--epochs", "500", "--out", "run"];
+fn interrupted(dir: &Path, args: &[&str], file: &str) -> String {
     let child = Command::new(env!("CARGO_BIN_EXE_dirnet"))
-        .current_dir(dir.path())
+        .current_dir(dir)
         .args(args)
         .stderr(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    while !dir.path().join("run/metrics.csv").exists() {
+    while !dir.join(file).exists() {
         std::thread::sleep(Duration::from_millis(5));
     }
     let pid = child.id().to_string();
@@ -159,6 +157,15 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
     let output = child.wait_with_output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(130), "{stderr}");
+    stderr
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_saves_and_says_how_to_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["train", "--data", "digits", "--arch", "mlp", "--epochs", "500", "--out", "run"];
+    let stderr = interrupted(dir.path(), &args, "run/metrics.csv");
     assert!(stderr.contains("dirnet train --resume run"), "{stderr}");
     assert!(dir.path().join("run/checkpoint/state.npz").is_file());
 }
@@ -234,21 +241,7 @@ fn a_run_that_wants_a_teacher_trains_it_first_and_can_be_stopped_there() {
     let teacher = json(&dirnet(dir, &["eval", "whole/teacher", "--json"]));
     assert!(teacher["accuracy"].as_f64().unwrap() > 0.8, "{teacher}");
 
-    let child = Command::new(env!("CARGO_BIN_EXE_dirnet"))
-        .current_dir(dir)
-        .args(train("run"))
-        .stderr(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    while !dir.join("run/teacher/metrics.csv").exists() {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-    let output = child.wait_with_output().unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    let stderr = interrupted(dir, &train("run"), "run/teacher/metrics.csv");
     assert!(stderr.trim_end().ends_with("dirnet train --resume run"), "{stderr}");
     assert!(!dir.join("run/metrics.csv").exists(), "{stderr}");
     let resumed = json(&dirnet(dir, &["train", "--resume", "run", "--json", "-q"]));
