@@ -51,23 +51,37 @@ per_level! {
         y: &mut [f32],
         y_strides: [usize; 2],
     ) {
-        let ([rows, cols], [x_far, x_stride], [y_far, y_stride]) = (size, x_strides, y_strides);
-        let fetch_matrix = |m: usize| {
-            if m < many && many > 1 {
-                fetch(&x[m * x_far..][..(rows - 1) * x_stride + cols]);
+        match (size, x_strides[1], y_strides[1]) {
+            // The taps of 3x3 filters for a full block of lanes: sizes that are known spare more
+            // time than the moves take.
+            ([16, 9], 9, 16) => {
+                matrices::<FUSED>(many, [16, 9], x, [x_strides[0], 9], y, [y_strides[0], 16]);
             }
-        };
-        (0..AHEAD).for_each(fetch_matrix);
-        for m in 0..many {
-            fetch_matrix(m + AHEAD);
-            let (x, y) = (&x[m * x_far..], &mut y[m * y_far..]);
-            match size {
-                // The taps of 3x3 filters for a full block of lanes: sizes that are known spare more
-                // time than the moves take.
-                [16, 9] if (x_stride, y_stride) == (9, 16) => matrix::<FUSED>([16, 9], x, 9, y, 16),
-                _ => matrix::<FUSED>(size, x, x_stride, y, y_stride),
-            }
+            _ => matrices::<FUSED>(many, size, x, x_strides, y, y_strides),
         }
+    }
+}
+
+#[inline(always)]
+fn matrices<const FUSED: bool>(
+    many: usize,
+    [rows, cols]: [usize; 2],
+    x: &[f32],
+    [x_far, x_stride]: [usize; 2],
+    y: &mut [f32],
+    [y_far, y_stride]: [usize; 2],
+) {
+    let len = (rows - 1) * x_stride + cols;
+    let fetch_matrix = |m: usize| {
+        if m < many && many > 1 {
+            fetch(&x[m * x_far..][..len]);
+        }
+    };
+    (0..AHEAD).for_each(fetch_matrix);
+    for m in 0..many {
+        fetch_matrix(m + AHEAD);
+        let (x, y) = (&x[m * x_far..], &mut y[m * y_far..]);
+        matrix::<FUSED>([rows, cols], x, x_stride, y, y_stride);
     }
 }
 
@@ -109,8 +123,13 @@ fn matrix<const FUSED: bool>(
         }
     }
     if cols % 8 == 1 {
-        let column = x[cols - 1..].iter().step_by(x_stride);
-        y[(cols - 1) * y_stride..][..rows].iter_mut().zip(column).for_each(|(y, x)| *y = *x);
+        let y = &mut y[(cols - 1) * y_stride..][..rows];
+        for i in starts(rows) {
+            column::<FUSED>(&x[i * x_stride + cols - 4..], x_stride, &mut y[i..]);
+        }
+        if rows % 8 == 1 {
+            y[rows - 1] = x[(rows - 1) * x_stride + cols - 1];
+        }
     }
     if rows % 8 == 1 {
         let column = y[rows - 1..].iter_mut().step_by(y_stride);
@@ -171,15 +190,64 @@ unsafe fn square_avx(x: *const f32, x_stride: usize, y: *mut f32, y_stride: usiz
     }
 }
 
+/// Of eight rows of four the last column.
+#[inline(always)]
+fn column<const FUSED: bool>(x: &[f32], x_stride: usize, y: &mut [f32]) {
+    assert!(7 * x_stride + 4 <= x.len() && 8 <= y.len());
+    #[cfg(target_arch = "x86_64")]
+    if FUSED {
+        // SAFETY: on x86-64 `FUSED` says that FMA is there, which implies AVX; and the assert above
+        // puts eight rows of four inside `x` and eight numbers inside `y`.
+        return unsafe { column_avx(x.as_ptr(), x_stride, y.as_mut_ptr()) };
+    }
+    for i in 0..8 {
+        y[i] = x[i * x_stride + 3];
+    }
+}
+
+/// The same in registers.
+///
+/// # Safety
+/// Eight rows of four, `x_stride` apart, lie at `x`, and eight numbers at `y`.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx")]
+#[inline]
+unsafe fn column_avx(x: *const f32, x_stride: usize, y: *mut f32) {
+    use std::arch::x86_64::*;
+    let load = |i: usize| {
+        // SAFETY: rows i and i + 4 are among the eight.
+        unsafe {
+            let upper = _mm_loadu_ps(x.add(i * x_stride));
+            let lower = _mm_loadu_ps(x.add((i + 4) * x_stride));
+            _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(upper), lower)
+        }
+    };
+    let ab = _mm256_unpackhi_ps(load(0), load(1));
+    let cd = _mm256_unpackhi_ps(load(2), load(3));
+    // SAFETY: there is room for eight.
+    unsafe { _mm256_storeu_ps(y, _mm256_shuffle_ps::<0b11_10_11_10>(ab, cd)) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn strided_transposes() {
-        for (rows, cols) in
-            [(1, 1), (9, 8), (16, 9), (25, 17), (3, 8), (8, 8), (8, 5), (17, 9), (16, 40), (23, 24)]
-        {
+        for (rows, cols) in [
+            (1, 1),
+            (9, 8),
+            (8, 9),
+            (9, 9),
+            (16, 9),
+            (25, 17),
+            (3, 8),
+            (8, 8),
+            (8, 5),
+            (17, 9),
+            (16, 40),
+            (23, 24),
+        ] {
             let (x_stride, y_stride) = (cols + 3, rows + 1);
             let x: Vec<f32> = (0..rows * x_stride).map(|i| i as f32).collect();
             for &level in crate::simd::available() {
