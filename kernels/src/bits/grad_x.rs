@@ -48,8 +48,9 @@ pub(super) struct Plan<'a> {
     rows: Vec<Row>,
     /// For each column of the filter, where in the phases of a row it puts the first pixel of `dy`.
     columns: Vec<usize>,
-    /// The signs of the filters, a nibble for a quad: `[groups][passes][KH][KW][C/groups]`.
+    /// Stretches of signs of the filters, a nibble for a quad: `[groups][passes][stretches][KW][C/groups]`.
     words: Vec<u64>,
+    stretches: usize,
 }
 
 /// A group's channels of some images.
@@ -64,9 +65,13 @@ struct Images<'a> {
 struct Row {
     /// How many rows of `dy` have tables by then.
     ready: usize,
-    /// For each row of `dy` that a row of the filter brings here: its tables, and that row's words.
+    /// The tables of all rows of `dy` that rows of the filter bring here, and where the words of the
+    /// filter's first column begin.
     terms: Vec<Term>,
 }
+
+/// Rows of the filter whose signs share words, those of the first in the lowest nibbles.
+type Stretch = Vec<usize>;
 
 /// Rows laid end to end, each so far behind the last that what the columns of the filter put beside a
 /// row falls between two of them.
@@ -159,6 +164,8 @@ impl<'a> Plan<'a> {
         };
         let pitch = units * HALF + (place(g.kw - 1) / stride).max(margin);
         let column = |v: usize| place(v) % stride * pitch + place(v) / stride;
+        let mut stretches: Vec<Stretch> = Vec::new();
+        let rows = (0..g.h).map(|y| Row::new(&g, y, ring, quads, &mut stretches)).collect();
         Plan {
             whole,
             line,
@@ -170,9 +177,10 @@ impl<'a> Plan<'a> {
             ring,
             pitch,
             margin,
-            rows: (0..g.h).map(|y| Row::new(&g, y, ring, quads)).collect(),
+            rows,
             columns: (0..g.kw).map(column).collect(),
-            words: words(simd::level(), &g, w, quads),
+            words: words(simd::level(), &g, w, quads, &stretches),
+            stretches: stretches.len(),
             g,
         }
     }
@@ -291,33 +299,55 @@ impl<'a> Plan<'a> {
 }
 
 impl Row {
-    /// What row `y` of `dx` gathers, from rows of `dy` that take turns on `tables` tables each.
-    fn new(g: &ConvGeom, y: usize, ring: usize, tables: usize) -> Row {
-        let mut row = Row { ready: 0, terms: Vec::new() };
-        for u in 0..g.kh {
-            // Row i of dy meets row i·stride + u·dilation - pad of dx.
-            let Some(at) = (y + g.how.pad).checked_sub(u * g.how.dilation) else { break };
+    /// What row `y` of `dx` gathers, from rows of `dy` that take turns on `quads` tables each.
+    fn new(g: &ConvGeom, y: usize, ring: usize, quads: usize, stretches: &mut Vec<Stretch>) -> Row {
+        // Row i of dy meets row i·stride + u·dilation - pad of dx.
+        let met = |u: usize| {
+            let at = (y + g.how.pad).checked_sub(u * g.how.dilation)?;
             let i = at / g.how.stride;
-            if at % g.how.stride == 0 && i < g.oh {
-                row.ready = row.ready.max(i + 1);
-                row.terms.push([i % ring * tables, u * g.kw * g.group_c()]);
+            (at % g.how.stride == 0 && i < g.oh).then_some((i, u))
+        };
+        let met: Vec<_> = (0..g.kh).filter_map(met).collect();
+        let mut turns: Vec<_> = met.iter().map(|&(i, u)| (i % ring, u)).collect();
+        turns.sort_unstable();
+        // Rows of few quads share words where their tables are neighbours.
+        let together = WORD / quads;
+        let mut terms = Vec::new();
+        for some in turns.chunk_by(|a, b| a.0 + 1 == b.0) {
+            let equal = some.len().div_ceil(some.len().div_ceil(together));
+            for some in some.chunks(equal) {
+                let stretch = some.iter().map(|turn| turn.1).collect();
+                let known = stretches.iter().position(|other| *other == stretch);
+                let word = known.unwrap_or_else(|| {
+                    stretches.push(stretch);
+                    stretches.len() - 1
+                }) * g.kw * g.group_c();
+                terms.push(Term { table: some[0].0 * quads, tables: some.len() * quads, word });
             }
         }
-        row
+        Row { ready: met.iter().map(|(i, _)| i + 1).max().unwrap_or(0), terms }
     }
 }
 
 /// The signs of the filters for passes of `quads` quads.
-fn words(level: Level, g: &ConvGeom, w: &Filters, quads: usize) -> Vec<u64> {
+fn words(level: Level, g: &ConvGeom, w: &Filters, quads: usize, stretches: &[Stretch]) -> Vec<u64> {
     let (taps, c) = (g.kh * g.kw, g.group_c());
+    let row = g.kw * c;
     let passes = g.group_o().div_ceil(4 * quads);
-    let mut words = vec![0u64; g.how.groups * passes * taps * c];
-    par::chunks(&mut words, taps * c, |i, words| {
+    let mut words = vec![0u64; g.how.groups * passes * stretches.len() * row];
+    par::chunks(&mut words, stretches.len() * row, |i, words| {
         let (group, pass) = (i / passes, i % passes);
         let size = c.div_ceil(4) * taps;
         let pairs = &w.pairs(group)[2 * quads * pass * size..];
         let many = (2 * quads).min(pairs.len() / size);
-        gather_words(level, &pairs[..many * size], size, taps, c, words);
+        let mut rows = vec![0; taps * c];
+        gather_words(level, &pairs[..many * size], size, taps, c, &mut rows);
+        for (words, stretch) in words.chunks_exact_mut(row).zip(stretches) {
+            for (at, u) in stretch.iter().enumerate() {
+                let from = rows[u * row..][..row].iter();
+                words.iter_mut().zip(from).for_each(|(to, from)| *to |= from << (4 * quads * at));
+            }
+        }
     });
     words
 }
@@ -413,8 +443,7 @@ per_level! {
         let (row, area) = (g.how.stride * plan.pitch, images.area);
         for pass in 0..passes {
             let o = pass * 4 * plan.quads;
-            let quads = plan.quads.min((all - o) / 4);
-            let words = &plan.words[(group * passes + pass) * g.kh * g.kw * c..];
+            let words = &plan.words[(group * passes + pass) * plan.stretches * g.kw * c..];
             for pair in 0..pairs {
                 let start = [2 * pair, 2 * pair + 1].map(|unit| {
                     unit / plan.units * streams * g.h * row + unit % plan.units * HALF
@@ -426,8 +455,10 @@ per_level! {
                 let mut ready = 0;
                 for (y, gathers) in plan.rows.iter().enumerate() {
                     while ready < gathers.ready {
-                        let slot = &mut tables[ready % plan.ring * plan.quads..][..quads];
+                        let slot = &mut tables[ready % plan.ring * plan.quads..][..plan.quads];
                         let scale = &plan.scale[group * g.group_o()..][..g.group_o()][o..];
+                        // The last pass may have fewer quads; their signs meet zeros.
+                        slot[scale.len().div_ceil(4).min(plan.quads)..].fill(Table::ZERO);
                         let tables = slot.iter_mut().zip(scale.chunks(4)).enumerate();
                         for (i, (table, scale)) in tables {
                             let units = units.map(|at| at + (o + 4 * i) * area + ready * g.ow);
@@ -444,12 +475,15 @@ per_level! {
                         }
                         ready += 1;
                     }
+                    if gathers.terms.is_empty() {
+                        continue;
+                    }
                     for (v, place) in plan.columns.iter().enumerate() {
                         let words = &words[v * c + channels.start..];
                         let at = start.map(|at| at + y * row + place);
                         let target = Target { at, stride: g.h * row };
                         let terms = &gathers.terms;
-                        sums::add::<FUSED>(tables, words, terms, quads, streams, sums, target);
+                        sums::add::<FUSED>(tables, words, terms, streams, sums, target);
                     }
                 }
             }

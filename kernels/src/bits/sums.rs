@@ -76,17 +76,21 @@ pub(super) struct Target {
     pub stride: usize,
 }
 
-/// A first table and the word of the first stream, whose nibbles choose rows of it and the next.
-pub(super) type Term = [usize; 2];
+/// Neighbouring tables, at most [`WORD`], and the words whose nibbles choose rows of them, lowest first:
+/// that of the first stream, and those of the next after it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Term {
+    pub table: usize,
+    pub tables: usize,
+    pub word: usize,
+}
 
-/// Adds to the target of each stream the rows of `groups` tables that the nibbles of its word choose,
-/// lowest nibble first, for each term.
+/// Adds to the target of each stream the rows that its words choose from the tables of each term.
 #[inline(always)]
 pub(super) fn add<const AVX2: bool>(
     tables: &[Table],
     words: &[u64],
     terms: &[Term],
-    groups: usize,
     streams: usize,
     y: &mut [f32],
     target: Target,
@@ -96,16 +100,16 @@ pub(super) fn add<const AVX2: bool>(
     }
     let last = target.at[0].max(target.at[1]) + (streams - 1) * target.stride;
     assert!(last + HALF <= y.len());
-    for &[table, word] in terms {
-        assert!(table + groups <= tables.len() && word + streams <= words.len());
+    for term in terms {
+        assert!(term.table + term.tables <= tables.len() && term.word + streams <= words.len());
     }
     let mut j = 0;
     while j < streams {
         // Twelve vectors of sums are as many as leave room for the rest.
         j += match streams - j {
-            6.. => some::<AVX2, 6>(tables, words, terms, groups, j, y, target),
-            4.. => some::<AVX2, 4>(tables, words, terms, groups, j, y, target),
-            _ => some::<AVX2, 1>(tables, words, terms, groups, j, y, target),
+            6.. => some::<AVX2, 6>(tables, words, terms, j, y, target),
+            4.. => some::<AVX2, 4>(tables, words, terms, j, y, target),
+            _ => some::<AVX2, 1>(tables, words, terms, j, y, target),
         }
     }
 }
@@ -116,7 +120,6 @@ fn some<const AVX2: bool, const N: usize>(
     tables: &[Table],
     words: &[u64],
     terms: &[Term],
-    groups: usize,
     j: usize,
     y: &mut [f32],
     target: Target,
@@ -125,25 +128,24 @@ fn some<const AVX2: bool, const N: usize>(
     if AVX2 {
         // SAFETY: `AVX2` is true only where the machine has it; `add` has checked the last place of
         // the target, and tables and words of each term.
-        unsafe { some_avx2::<N>(tables, words, terms, groups, j, y, target) };
+        unsafe { some_avx2::<N>(tables, words, terms, j, y, target) };
         return N;
     }
     for i in j..j + N {
-        let [low, high] = target.at.map(|at| at + i * target.stride);
         let mut sum = [0.0; LANES];
-        sum[..HALF].copy_from_slice(&y[low..][..HALF]);
-        sum[HALF..].copy_from_slice(&y[high..][..HALF]);
-        for &[table, word] in terms {
-            let mut word = words[word + i];
-            for table in &tables[table..][..groups] {
+        for term in terms {
+            let mut word = words[term.word + i];
+            for table in &tables[term.table..][..term.tables] {
                 for (sum, row) in sum.iter_mut().zip(&table.0[(word & 15) as usize]) {
                     *sum += row;
                 }
                 word >>= 4;
             }
         }
-        y[low..][..HALF].copy_from_slice(&sum[..HALF]);
-        y[high..][..HALF].copy_from_slice(&sum[HALF..]);
+        for (at, half) in target.at.into_iter().zip(sum.chunks(HALF)) {
+            let y = &mut y[at + i * target.stride..][..HALF];
+            y.iter_mut().zip(half).for_each(|(y, sum)| *y += sum);
+        }
     }
     N
 }
@@ -157,7 +159,6 @@ unsafe fn some_avx2<const N: usize>(
     tables: &[Table],
     words: &[u64],
     terms: &[Term],
-    groups: usize,
     j: usize,
     y: &mut [f32],
     target: Target,
@@ -166,20 +167,18 @@ unsafe fn some_avx2<const N: usize>(
     // SAFETY: the caller vouches for the places; a nibble is a row of a table, which is aligned.
     unsafe {
         let [low, high] = target.at.map(|at| y.as_mut_ptr().add(at + j * target.stride));
+        // They meet what is there at the end: it may have just been written, by places that overlap,
+        // and would be waited for.
         let mut sums = [[_mm256_setzero_ps(); 2]; N];
-        for i in 0..N {
-            sums[i][0] = _mm256_loadu_ps(low.add(i * target.stride));
-            sums[i][1] = _mm256_loadu_ps(high.add(i * target.stride));
-        }
-        for &[table, word] in terms {
-            let words = words.as_ptr().add(word + j);
+        for term in terms {
+            let words = words.as_ptr().add(term.word + j);
             // Turned so that a nibble, masked where it stands, is the place of its row in bytes.
             let mut turned = [0u64; N];
             for i in 0..N {
                 turned[i] = (*words.add(i)).rotate_left(6);
             }
-            let mut table = tables.as_ptr().add(table).cast::<u8>();
-            for _ in 0..groups {
+            let mut table = tables.as_ptr().add(term.table).cast::<u8>();
+            for _ in 0..term.tables {
                 for i in 0..N {
                     let row = table.add((turned[i] & 15 << 6) as usize).cast::<f32>();
                     turned[i] = turned[i].rotate_right(4);
@@ -190,8 +189,10 @@ unsafe fn some_avx2<const N: usize>(
             }
         }
         for i in 0..N {
-            _mm256_storeu_ps(low.add(i * target.stride), sums[i][0]);
-            _mm256_storeu_ps(high.add(i * target.stride), sums[i][1]);
+            for (at, sum) in [low, high].into_iter().zip(sums[i]) {
+                let at = at.add(i * target.stride);
+                _mm256_storeu_ps(at, _mm256_add_ps(_mm256_loadu_ps(at), sum));
+            }
         }
     }
 }
@@ -215,7 +216,8 @@ per_level! {
         #[cfg(not(target_arch = "x86_64"))]
         fill_all::<Plain>(tables, fours);
         let target = Target { at: [0, HALF], stride: LANES };
-        add::<FUSED>(tables, words, &[[0, 0]], fours.len(), words.len(), sums, target);
+        let all = Term { table: 0, tables: fours.len(), word: 0 };
+        add::<FUSED>(tables, words, &[all], words.len(), sums, target);
     }
 }
 
