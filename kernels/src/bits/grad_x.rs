@@ -321,7 +321,8 @@ impl Row {
                 let word = known.unwrap_or_else(|| {
                     stretches.push(stretch);
                     stretches.len() - 1
-                }) * g.kw * g.group_c();
+                }) * g.kw
+                    * g.group_c();
                 terms.push(Term { table: some[0].0 * quads, tables: some.len() * quads, word });
             }
         }

@@ -1,7 +1,7 @@
 //! Sines and cosines: half a wave, and the Fourier series of the sign.
 
 use super::{Entry, Estimator};
-use dirnet_kernels::math;
+use dirnet_kernels::{elementwise, math};
 use std::f32::consts::{FRAC_2_PI, FRAC_PI_2};
 use std::sync::Arc;
 
@@ -54,12 +54,31 @@ impl Estimator for FourierSum {
         (2.0 * f64::from(FRAC_2_PI) * odd.map(|m| (m * angle).sin() / m).sum::<f64>()) as f32
     }
     fn slope(&self, x: f32) -> f32 {
-        // The sum of cos((2i+1)·a) for i ≤ n is sin(2·(n+1)·a) / (2·sin a), and n+1 at zero.
-        let angle = self.omega * x.clamp(-1.0, 1.0).abs();
-        let angle = if angle < 1e-6 { 1e-6 } else { angle };
+        self.above(x) / self.below(x)
+    }
+    // One after the other, for the compiler puts into its loop only what is short.
+    fn backward(&self, x: &[f32], dy: &mut [f32]) {
+        elementwise::zip_in_place(dy, x, |dy, x| dy * self.above(x));
+        elementwise::zip_in_place(dy, x, |dy, x| dy / self.below(x));
+    }
+}
+
+/// The sum of cos((2i+1)·a) for i ≤ n is sin(2·(n+1)·a) / (2·sin a), and n+1 at zero.
+impl FourierSum {
+    #[inline]
+    fn above(&self, x: f32) -> f32 {
         let terms = 2.0 * (self.last + 1) as f32;
-        let sum = math::sin(terms * angle) / (2.0 * math::sin(angle));
-        f32::from(u8::from(x.abs() <= 1.0)) * 2.0 * FRAC_2_PI * self.omega * sum
+        let inside = f32::from(u8::from(x.abs() <= 1.0));
+        inside * 2.0 * FRAC_2_PI * self.omega * math::sin(terms * self.angle(x))
+    }
+    #[inline]
+    fn below(&self, x: f32) -> f32 {
+        2.0 * math::sin(self.angle(x))
+    }
+    #[inline]
+    fn angle(&self, x: f32) -> f32 {
+        let angle = self.omega * x.clamp(-1.0, 1.0).abs();
+        if angle < 1e-6 { 1e-6 } else { angle }
     }
 }
 
