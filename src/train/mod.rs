@@ -12,6 +12,7 @@ mod trainer;
 
 pub use config::Config;
 pub use evaluate::{Score, evaluate};
+pub(crate) use run::default_name;
 pub use run::{Run, weights_sha256};
 pub use trainer::{Epoch, Event, Trainer};
 
