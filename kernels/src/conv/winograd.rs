@@ -28,7 +28,7 @@ const PLACES: usize = SEEN * SEEN;
 /// Tiles computed together, at most.
 const TILES: usize = 64;
 /// The same times channels, so that the second cache holds them at all places.
-const NUMBERS: usize = 4096;
+const NUMBERS: usize = 2048;
 /// Floats between what belongs to two places, so that the places do not share sets of the cache.
 const APART: usize = 16;
 
@@ -53,7 +53,7 @@ pub fn conv2d(g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32]) {
     let level = level();
     let across = g.ow.div_ceil(OUT);
     let tiles = g.oh.div_ceil(OUT) * across;
-    let together = TILES.min((NUMBERS / g.c.max(g.o)).max(EIGHT));
+    let together = TILES.min((NUMBERS / g.c).max(2 * EIGHT));
     let images = (together / tiles).max(1);
     let filters_len = PLACES * g.c * g.o;
     scratch(filters_len, |u| {
@@ -119,12 +119,8 @@ impl Job<'_> {
         let steps = Steps { table: &steps, repeats: 1, advance: 0 };
         let row = |t: usize| Row { base: index(t * g.c), slot: index(t) };
         let rows: Vec<Row> = (0..together.min(all)).map(row).collect();
-        let lengths = [
-            images * image,
-            PLACES * seen,
-            PLACES * blocks * found,
-            blocks * images * plane * width,
-        ];
+        let lengths =
+            [images * image, PLACES * seen, PLACES * found, blocks * images * plane * width];
         scratch(lengths.iter().sum(), |buffer| {
             let (pixels, buffer) = buffer.split_at_mut(lengths[0]);
             let (v, buffer) = buffer.split_at_mut(lengths[1]);
@@ -147,10 +143,9 @@ impl Job<'_> {
                 for (block, u) in u.chunks_exact(PLACES * g.c * width).enumerate() {
                     for (p, u) in u.chunks_exact(g.c * width).enumerate() {
                         let (v, rows) = (&v[p * seen..][..many * g.c], &rows[..many]);
-                        let m = &mut m[(block * PLACES + p) * found..][..many * width];
+                        let m = &mut m[p * found..][..many * width];
                         product(level, v, rows, steps, u, width, m);
                     }
-                    let m = &m[block * PLACES * found..][..PLACES * found];
                     let last = &mut last[block * images * plane * width..];
                     for t in 0..many {
                         let [i, r, s] = place(t);
@@ -236,27 +231,43 @@ per_level! {
     }
 }
 
+/// Eight numbers from a place on.
+///
+/// # Safety
+/// They lie inside `x`.
 #[inline(always)]
-fn load<L: Lanes>(x: &[f32], at: usize) -> L {
-    L::load(x[at..][..EIGHT].try_into().expect("eight of them"))
+unsafe fn load<L: Lanes>(x: &[f32], at: usize) -> L {
+    // SAFETY: as asked for; an array of floats lies wherever its first one may.
+    L::load(unsafe { &*x.as_ptr().add(at).cast() })
 }
 
+/// The same to there.
+///
+/// # Safety
+/// They lie inside `y`.
 #[inline(always)]
-fn store<L: Lanes>(x: L, y: &mut [f32], at: usize) {
-    x.store((&mut y[at..][..EIGHT]).try_into().expect("eight of them"));
+unsafe fn store<L: Lanes>(x: L, y: &mut [f32], at: usize) {
+    // SAFETY: as asked for.
+    x.store(unsafe { &mut *y.as_mut_ptr().add(at).cast() });
 }
 
 #[inline(always)]
 fn seen<L: Lanes>(pixels: &[f32], [down, across]: [usize; 2], v: &mut [f32], far: usize) {
+    assert!(across.is_multiple_of(EIGHT), "tile_in: {across} channels");
+    assert!((SEEN - 1) * down + SEEN * across <= pixels.len(), "tile_in: pixels of a tile");
+    assert!((PLACES - 1) * far + across <= v.len(), "tile_in: places of a tile");
     for c in (0..across).step_by(EIGHT) {
         let mut rows = [[L::splat(0.0); SEEN]; SEEN];
         for (r, row) in rows.iter_mut().enumerate() {
-            *row = spread(std::array::from_fn(|s| load(pixels, r * down + s * across + c)));
+            // SAFETY: r and s are below SEEN, and c + 8 at most `across`: see the asserts.
+            let at = |s: usize| unsafe { load(pixels, r * down + s * across + c) };
+            *row = spread(std::array::from_fn(at));
         }
         for s in 0..SEEN {
             let column = spread(std::array::from_fn(|r| rows[r][s]));
             for r in 0..SEEN {
-                store(column[r], v, (r * SEEN + s) * far + c);
+                // SAFETY: the place is below PLACES, and c + 8 at most `across`.
+                unsafe { store(column[r], v, (r * SEEN + s) * far + c) };
             }
         }
     }
@@ -271,15 +282,21 @@ fn found<L: Lanes>(
     [top, left]: [usize; 2],
     [h, w]: [usize; 2],
 ) {
+    assert!(width.is_multiple_of(EIGHT), "tile_out: {width} channels");
+    assert!((PLACES - 1) * far + width <= m.len(), "tile_out: places of a tile");
+    assert!(top < h && left < w && h * w * width <= y.len(), "tile_out: an image");
     for c in (0..width).step_by(EIGHT) {
         let mut columns = [[L::splat(0.0); OUT]; SEEN];
         for (s, column) in columns.iter_mut().enumerate() {
-            *column = gather(std::array::from_fn(|r| load(m, (r * SEEN + s) * far + c)));
+            // SAFETY: the place is below PLACES, and c + 8 at most `width`: see the asserts.
+            let at = |r: usize| unsafe { load(m, (r * SEEN + s) * far + c) };
+            *column = gather(std::array::from_fn(at));
         }
         for r in 0..OUT.min(h - top) {
             let row = gather::<L>(std::array::from_fn(|s| columns[s][r]));
             for s in 0..OUT.min(w - left) {
-                store(row[s], y, ((top + r) * w + left + s) * width + c);
+                // SAFETY: the row is below h, the column below w, and c + 8 at most `width`.
+                unsafe { store(row[s], y, ((top + r) * w + left + s) * width + c) };
             }
         }
     }
