@@ -80,6 +80,7 @@
 //! | 6 | [`nn`]: layers; [`optim`]: optimisers and schedules |
 //! | 7 | [`models`] |
 //! | 8 | [`train`](mod@train): configuration, the loop, checkpoints, run folders |
+//! | 9 | [`lab`]: comparisons of methods over seeds |
 //! | 11 | [`cli`]: the command |
 //!
 //! # What can be relied on
@@ -97,6 +98,7 @@ pub mod cli;
 mod error;
 mod files;
 mod gradcheck;
+pub mod lab;
 pub mod models;
 pub mod nn;
 mod npz;

@@ -52,6 +52,8 @@ pub struct Tape<'p> {
     updates: RefCell<Vec<(ParamId, Tensor)>>,
     layer: RefCell<Rc<str>>,
     walked: Cell<bool>,
+    /// Whether convolutions may round otherwise if that is quicker.
+    quick: bool,
     /// Where blocks' outputs are kept, if they are.
     representations: Option<RefCell<Vec<Kept>>>,
 }
@@ -68,6 +70,7 @@ impl<'p> Tape<'p> {
             updates: RefCell::default(),
             layer: RefCell::new("".into()),
             walked: Cell::new(false),
+            quick: false,
             representations: None,
         }
     }
@@ -89,6 +92,12 @@ impl<'p> Tape<'p> {
     pub fn watching(self, watch: Watch) -> Self {
         Tape { watch, ..self }
     }
+    /// The same, with convolutions by fewer products where there is such a way, as
+    /// [`winograd`](dirnet_kernels::conv::winograd) has it: values are those of another tape but for
+    /// rounding, some 1e-6 of the largest. For a tape that evaluates; one that records ignores it.
+    pub fn quick(self) -> Self {
+        Tape { quick: true, ..self }
+    }
     /// The same, keeping what models mark as [`Var::representation`].
     pub fn keeping_representations(self) -> Self {
         Tape { representations: Some(RefCell::default()), ..self }
@@ -103,6 +112,10 @@ impl<'p> Tape<'p> {
     /// Whether it records.
     pub fn is_training(&self) -> bool {
         self.training
+    }
+    /// Whether convolutions may round otherwise if that is quicker.
+    pub fn is_quick(&self) -> bool {
+        self.quick && !self.training
     }
     /// The moment of training, from 0 to 1.
     pub fn progress(&self) -> f32 {

@@ -15,7 +15,7 @@ const FLOORS: &[&[&str]] = &[
     &["nn", "optim"],
     &["models"],
     &["train"],
-    &[],
+    &["lab"],
     &[],
     &["cli"],
 ];

@@ -9,8 +9,8 @@ mod archive;
 
 use archive::{Case, Family};
 use dirnet::binarize::{
-    ApproxSign, Bound, Dsq, Dte, Ede, Estimator, FourierSum, Gaussian, HalfCosine, Identity,
-    Inputs, Latent, Pad, Power, Rbnn, Scale, Ste, Steepening, SwishSign, Tanh,
+    ApproxSign, Bound, Distill, Dsq, Dte, Ede, Estimator, FourierSum, Gaussian, HalfCosine,
+    Identity, Inputs, Latent, Pad, Power, Rbnn, Scale, Ste, Steepening, SwishSign, Tanh, estimator,
 };
 use dirnet::models::{Model, Task};
 use dirnet::nn::{BatchNorm, BinConv2d, Conv2d, Linear, Module};
@@ -156,6 +156,17 @@ fn losses() {
                 case.compare_tensor("probabilities", soft.value());
                 x.kl_div(&teacher, temperature)
             });
+        } else if name == "rbd" {
+            case.judge(["x"], |[x]| x.rbd(&x.tape().constant(case.tensor("teacher"))));
+        } else if name == "distill" {
+            let distill = Distill { labels: 0.5, features: 0.25, logits: 2.0, temperature: 3.0 };
+            let labels = case.labels("labels");
+            case.judge(["x", "block"], |[x, block]| {
+                let of_teacher = |key| x.tape().constant(case.tensor(key));
+                let (own, others) = ([block], [of_teacher("block_of_teacher")]);
+                let logits = [&x, &of_teacher("teacher")];
+                distill.loss(|| x.cross_entropy(&labels), [&own, &others], logits)
+            });
         } else {
             panic!("losses.npz: nothing judges {name}");
         }
@@ -178,6 +189,11 @@ fn estimators() {
             case.compare("k", &k);
             continue;
         }
+        if name.starts_with("expression_") {
+            let (e, progress) = (expression(name), case.last_setting() as f32);
+            case.judge_at(progress, ["x"], |[x]| x.binarize(&e));
+            continue;
+        }
         let e: Arc<dyn Estimator> = match name {
             _ if name.starts_with("identity_") => Arc::new(Identity),
             _ if name.starts_with("clipped_") => Arc::new(clipped(case)),
@@ -189,6 +205,7 @@ fn estimators() {
             _ if name.starts_with("dte_b") => {
                 Arc::new(dte(case, &case.tensor("x"), Bound::Relative))
             }
+            _ if name.starts_with("channels_") => Arc::new(dte_by_channel(case)),
             _ if name.starts_with("half_cosine_") => Arc::new(HalfCosine),
             _ => of_one_number(case),
         };
@@ -240,6 +257,36 @@ fn dte(case: Case<'_>, x: &[f32], bound: fn(f32) -> Bound) -> Dte {
     let relative = Dte { bound: Bound::Relative(0.5), ..dte };
     case.compare("q", &[2f32.sqrt().acosh() / relative.steepest(x)]);
     dte
+}
+
+/// DTE with a curve for each channel; the `t` of each is compared on the way.
+fn dte_by_channel(case: Case<'_>) -> Dte {
+    let [t, eps, threshold] = case.settings().map(|x| x as f32);
+    let steepening = Steepening { t_min: t, t_max: t };
+    let bound = if case.name.starts_with("channels_a") { Bound::Absolute } else { Bound::Relative };
+    let dte = Dte { steepening, eps, bound: bound(threshold), by_channel: true };
+    let x = case.tensor("x");
+    let (n, c) = (x.shape()[0], x.shape()[1]);
+    let hw = x.len() / (n * c);
+    let of_channel = |at: usize| -> Vec<f32> {
+        let rows = (0..n).flat_map(|i| &x[(i * c + at) * hw..][..hw]);
+        rows.copied().collect()
+    };
+    let used: Vec<f32> = (0..c).map(|at| t.min(dte.steepest(&of_channel(at)))).collect();
+    case.compare("t_used", &used);
+    dte
+}
+
+/// A typed curve.
+fn expression(case: &str) -> Arc<dyn Estimator> {
+    let text = match case {
+        name if name.starts_with("expression_root") => "soft = x/sqrt(0.1 + x^2)",
+        name if name.starts_with("expression_wave") => {
+            "soft = tanh(t*x)/t + a*sin(pi*x)*exp(-x^2); t = 0.5..8; a = lin(0..0.4)"
+        }
+        name => panic!("estimators.npz: nothing judges {name}"),
+    };
+    estimator(text).unwrap()
 }
 
 #[test]

@@ -58,6 +58,39 @@ pub fn dot(a: &[f32], b: &[f32]) -> f64 {
     parts.iter().sum()
 }
 
+/// `[Σ a⁴, Σ a²b², Σ b⁴]`: lengths and product of two vectors of squares, in one pass over both.
+#[track_caller]
+pub fn dots_of_squares(a: &[f32], b: &[f32]) -> [f64; 3] {
+    assert_eq!(a.len(), b.len(), "dots_of_squares: lengths of a and b");
+    let level = level();
+    let parts = map(a.len().div_ceil(GRAIN), |i| {
+        let at = i * GRAIN..a.len().min((i + 1) * GRAIN);
+        some_squares(level, &a[at.clone()], &b[at])
+    });
+    parts.into_iter().fold([0.0; 3], |sum, part| std::array::from_fn(|i| sum[i] + part[i]))
+}
+
+per_level! {
+    fn some_squares[](a: &[f32], b: &[f32]) -> [f64; 3] {
+        const LANES: usize = 8;
+        let mut lanes = [[0f64; LANES]; 3];
+        let mut add = |l: usize, a: f32, b: f32| {
+            let (a, b) = (f64::from(a) * f64::from(a), f64::from(b) * f64::from(b));
+            lanes[0][l] += a * a;
+            lanes[1][l] += a * b;
+            lanes[2][l] += b * b;
+        };
+        let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+        for (a, b) in a.iter().zip(b) {
+            for l in 0..LANES {
+                add(l, a[l], b[l]);
+            }
+        }
+        a_rest.iter().zip(b_rest).enumerate().for_each(|(l, (&a, &b))| add(l, a, b));
+        lanes.map(|lanes| lanes.iter().sum())
+    }
+}
+
 #[inline(always)]
 fn product(a: f32, b: f32) -> f64 {
     a as f64 * b as f64

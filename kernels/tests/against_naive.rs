@@ -171,6 +171,42 @@ fn convolution() {
     }
 }
 
+#[test]
+fn convolution_by_fewer_products() {
+    let how = |pad| Conv { stride: 1, pad, dilation: 1, groups: 1 };
+    let mut cases = Vec::new();
+    for [c, o] in [[16, 16], [24, 40], [64, 16], [16, 136]] {
+        for (size, pad) in [([4, 4], 1), ([7, 7], 1), ([8, 17], 1), ([33, 6], 0), ([9, 10], 3)] {
+            for n in [1, 5] {
+                let [h, w] = size;
+                cases.push(ConvGeom::new(&[n, c, h, w], &[o, c, 3, 3], how(pad)));
+            }
+        }
+    }
+    for g in &cases {
+        assert!(conv::winograd::suits(g), "{g:?}");
+        let (x, w) = (numbers(g.x_len(), 1), numbers(g.w_len(), 2));
+        let fast = |n: usize, x: &[f32], y: &mut [f32]| {
+            conv::winograd::conv2d(&ConvGeom { n, ..*g }, x, &w, y);
+        };
+        let naive = |[y]: [&mut [f32]; 1]| naive::conv2d(g, &x, &w, y);
+        hold(&format!("by winograd {g:?}"), 1e-5, [g.y_len()], |[y]| fast(g.n, &x, y), naive);
+        // An image's outputs depend on neither its place in the batch nor its company.
+        let [mut all, mut alone] = [vec![f32::NAN; g.y_len()], vec![f32::NAN; g.y_len()]];
+        fast(g.n, &x, &mut all);
+        let images = x.chunks(g.x_len() / g.n).zip(alone.chunks_mut(g.y_len() / g.n));
+        images.for_each(|(x, y)| fast(1, x, y));
+        assert!(all == alone, "{g:?}");
+    }
+    let other = |x: [usize; 4], w: [usize; 4], how: Conv| {
+        assert!(!conv::winograd::suits(&ConvGeom::new(&x, &w, how)));
+    };
+    other([1, 16, 2, 2], [16, 16, 3, 3], how(1));
+    other([1, 16, 9, 9], [16, 16, 3, 3], how(1).stride(2));
+    other([1, 16, 9, 9], [16, 16, 5, 5], how(2));
+    other([1, 3, 9, 9], [16, 3, 3, 3], how(1));
+}
+
 /// An image's outputs depend on neither its place in the batch nor its company.
 #[test]
 fn convolution_of_one_image_or_of_many() {

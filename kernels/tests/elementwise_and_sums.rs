@@ -85,6 +85,13 @@ fn sums() {
             y.copy_from_slice(&[reduce::sum(&a), reduce::dot(&a, &b) as f32, reduce::max_abs(&a)]);
         });
         close(&format!("sums of {len}"), &got, &want, len as f64);
+        let squares = |a: f32, b: f32| f(a) * f(a) * f(b) * f(b);
+        let want = [(&a, &a), (&a, &b), (&b, &b)]
+            .map(|(a, b)| a.iter().zip(b).map(|(&a, &b)| squares(a, b)).sum::<f64>());
+        let got = everywhere(3, |y| {
+            y.copy_from_slice(&reduce::dots_of_squares(&a, &b).map(|sum| sum as f32));
+        });
+        close(&format!("squares of {len}"), &got, &want, len as f64);
     }
     assert!(reduce::max_abs(&[1.0, f32::NAN, 2.0]).is_nan());
     assert_eq!(reduce::max_abs(&[1.0, f32::NEG_INFINITY]), f32::INFINITY);

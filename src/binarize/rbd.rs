@@ -2,7 +2,7 @@
 //! binarization-aware distillation, RBD): the loss of one block.
 
 use crate::{Tensor, Var};
-use dirnet_kernels::par;
+use dirnet_kernels::{elementwise, par, reduce};
 
 /// Added to the sum of fourth powers under the root, so that a sample of zeros stays zeros.
 const EPS: f64 = 1e-12;
@@ -66,18 +66,7 @@ struct Sample {
 
 impl Sample {
     fn of(x: &[f32], t: &[f32]) -> Self {
-        const LANES: usize = 8;
-        let mut lanes = [[0f64; LANES]; 3];
-        let mut add = |l: usize, x: f32, t: f32| {
-            let (x, t) = (f64::from(x) * f64::from(x), f64::from(t) * f64::from(t));
-            lanes[0][l] += x * x;
-            lanes[1][l] += x * t;
-            lanes[2][l] += t * t;
-        };
-        for (x, t) in x.chunks(LANES).zip(t.chunks(LANES)) {
-            x.iter().zip(t).enumerate().for_each(|(l, (&x, &t))| add(l, x, t));
-        }
-        let [xx, xt, tt] = lanes.map(|lanes| lanes.iter().sum::<f64>());
+        let [xx, xt, tt] = reduce::dots_of_squares(x, t);
         let [a, b] = [xx, tt].map(|sum| 1.0 / (sum + EPS).sqrt());
         let (ss, st, tt) = (xx * a * a, xt * a * b, tt * b * b);
         Sample { inverse: [a, b], along: ss - st, distance: (ss - 2.0 * st + tt).max(0.0).sqrt() }
@@ -90,9 +79,7 @@ impl Sample {
         let [a, b] = self.inverse;
         let factor = (2.0 * each * a / self.distance) as f32;
         let (own, others) = ((a * (1.0 - self.along)) as f32, b as f32);
-        for (dx, (x, t)) in dx.iter_mut().zip(x.iter().zip(t)) {
-            *dx = factor * x * (own * x * x - others * t * t);
-        }
+        elementwise::zip(x, t, dx, |x, t| factor * x * (own * x * x - others * t * t));
     }
 }
 

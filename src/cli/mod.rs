@@ -6,6 +6,7 @@
 mod bench;
 mod data;
 mod eval;
+mod lab;
 mod output;
 mod predict;
 mod summary;
@@ -59,6 +60,8 @@ enum Verb {
     Data(data::Data),
     /// Time this machine
     Bench(bench::Bench),
+    /// The study of methods: the same training under each of them, over several seeds
+    Lab(Box<lab::Lab>),
 }
 
 /// Runs the command that the process was started with.
@@ -96,6 +99,7 @@ fn dispatch(verb: Verb, out: &Output) -> Result<(), Error> {
         Verb::Summary(args) => args.run(out),
         Verb::Data(args) => args.run(out),
         Verb::Bench(args) => args.run(out),
+        Verb::Lab(args) => args.run(out),
     }
 }
 

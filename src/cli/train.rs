@@ -121,14 +121,7 @@ impl Train {
                 let run = Run::open(dir)?;
                 let data = open_data(&run.config()?.data, &self.data_dir)?;
                 let mut trainer = resumed(&run, &data)?;
-                let (copy, named) = (run.teacher().model(), trainer.config.teacher.clone());
-                if !named.is_empty() && !trainer.is_done() {
-                    let copied = copy.is_file();
-                    trainer.teach(&if copied { copy } else { teacher_file(&named)? })?;
-                    if !copied {
-                        run.save_teacher(&trainer)?;
-                    }
-                }
+                named_teacher(&mut trainer, &run)?;
                 (run, trainer, data)
             }
             None => {
@@ -140,6 +133,7 @@ impl Train {
                     trainer.params = start(trainer.params, path)?;
                 }
                 if !trainer.config.teacher.is_empty() {
+                    // Before there is a folder, so that a refused one leaves none.
                     trainer.teach(&teacher_file(&trainer.config.teacher)?)?;
                 }
                 let run = Run::create(self.out.as_deref(), &trainer.config, self.overwrite)?;
@@ -151,7 +145,8 @@ impl Train {
                 (run, trainer, data)
             }
         };
-        let work = Work { resume: run.dir(), stop: stop_on_ctrl_c(out) };
+        let resume = format!("dirnet train --resume {}", run.dir().display());
+        let work = Work { go_on: resume, stop: stop_on_ctrl_c(out) };
         let of_teacher = match trainer.distill().is_some() && trainer.config.teacher.is_empty() {
             true => own_teacher(&mut trainer, &run, &data, &work, out)?,
             false => 0.0,
@@ -189,12 +184,7 @@ impl Train {
         if let Some(teacher) = &self.teacher {
             config.teacher = teacher.display().to_string();
         }
-        if !config.teacher.is_empty() {
-            // The same place for whoever reads it from elsewhere.
-            let path = Path::new(&config.teacher);
-            let path = std::path::absolute(path).map_err(|e| Error::io(path, e))?;
-            config.teacher = path.display().to_string();
-        }
+        settle_teacher(&mut config)?;
         if !self.estimator.is_empty() {
             config.estimator = self.estimator.join(" ");
         }
@@ -213,8 +203,30 @@ fn teacher_file(named: &str) -> Result<PathBuf, Error> {
     super::model_file(Path::new(named))
 }
 
+/// Names a teacher so that it is the same place for whoever reads it from elsewhere.
+pub(super) fn settle_teacher(config: &mut Config) -> Result<(), Error> {
+    if !config.teacher.is_empty() {
+        let path = Path::new(&config.teacher);
+        let path = std::path::absolute(path).map_err(|e| Error::io(path, e))?;
+        config.teacher = path.display().to_string();
+    }
+    Ok(())
+}
+
+/// Brings a run the teacher that it names, if it names one: the copy in its folder, made first if
+/// there is none.
+pub(super) fn named_teacher(trainer: &mut Trainer, run: &Run) -> Result<(), Error> {
+    let (copy, named) = (run.teacher().model(), trainer.config.teacher.clone());
+    if named.is_empty() || trainer.is_done() {
+        return Ok(());
+    }
+    let copied = copy.is_file();
+    trainer.teach(&if copied { copy } else { teacher_file(&named)? })?;
+    if copied { Ok(()) } else { run.save_teacher(trainer) }
+}
+
 /// A run as its last checkpoint left it.
-fn resumed(run: &Run, data: &Dataset) -> Result<Trainer, Error> {
+pub(super) fn resumed(run: &Run, data: &Dataset) -> Result<Trainer, Error> {
     let (config, checkpoint) = (run.config()?, run.checkpoint());
     match checkpoint.is_file() {
         true => Trainer::resume(config, data, &checkpoint),
@@ -228,7 +240,7 @@ fn own_teacher(
     trainer: &mut Trainer,
     run: &Run,
     data: &Dataset,
-    work: &Work<'_>,
+    work: &Work,
     out: &Output,
 ) -> Result<f64, Error> {
     let home = run.teacher();
@@ -257,15 +269,15 @@ fn seconds(trainer: &Trainer) -> f64 {
     trainer.history().iter().map(|e| e.seconds).sum()
 }
 
-/// What the two trainings of a command share.
-struct Work<'a> {
-    /// The folder that a resume names.
-    resume: &'a Path,
+/// What the trainings of a command share.
+pub(super) struct Work {
+    /// What the user does to go on after a stop.
+    pub go_on: String,
     /// Set when the user wants to stop.
-    stop: Arc<AtomicBool>,
+    pub stop: Arc<AtomicBool>,
 }
 
-fn stop_on_ctrl_c(out: &Output) -> Arc<AtomicBool> {
+pub(super) fn stop_on_ctrl_c(out: &Output) -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
     let asked = stop.clone();
     // Asked once, the step is finished and everything saved; asked twice, there is no waiting.
@@ -280,7 +292,13 @@ fn stop_on_ctrl_c(out: &Output) -> Arc<AtomicBool> {
     stop
 }
 
-fn train(trainer: &mut Trainer, run: &Run, work: &Work<'_>, out: &Output) -> Result<(), Error> {
+/// Trains to the end, or until the user wants to stop, and keeps everything in the run's folder.
+pub(super) fn train(
+    trainer: &mut Trainer,
+    run: &Run,
+    work: &Work,
+    out: &Output,
+) -> Result<(), Error> {
     let Config { data, arch, method, epochs, .. } = trainer.config.clone();
     let [train, test] = trainer.samples();
     out.note(&format!("{method} {arch} on {data}: {train} training and {test} test images"));
@@ -323,12 +341,11 @@ fn train(trainer: &mut Trainer, run: &Run, work: &Work<'_>, out: &Output) -> Res
         trouble.is_none() && !stopping
     });
     bar.finish_and_clear();
-    let resume = format!("dirnet train --resume {}", work.resume.display());
     let failed = match (trouble, ended) {
         (Some(e), _) | (None, Err(e)) => e,
         (None, Ok(true)) => return Ok(()),
         (None, Ok(false)) => {
-            return Err(Error::Interrupted(format!("stopped; to go on: {resume}")));
+            return Err(Error::Interrupted(format!("stopped; to go on: {}", work.go_on)));
         }
     };
     if run.checkpoint().is_file() {

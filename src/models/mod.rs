@@ -200,6 +200,26 @@ mod tests {
         }
     }
 
+    /// So that methods can be compared: what is drawn for one is drawn for all, and what a method
+    /// learns beside comes from elsewhere.
+    #[test]
+    fn the_same_seed_gives_all_methods_the_same_first_weights() {
+        let task = Task { input: [1, 16, 16], classes: 5 };
+        for arch in ["mlp(hidden=24,depth=3)", "vgg-small(width=0.1)", "resnet18(width=0.2)"] {
+            let (floats, _) = build(arch, "fp32", &task).unwrap();
+            let names = METHODS.iter().map(|entry| entry.name.to_string());
+            let partly = METHODS.iter().skip(1).map(|entry| format!("{}+32w1a", entry.name));
+            for method in names.chain(partly) {
+                let (params, _) = build(arch, &method, &task).unwrap();
+                for (_, first) in floats.iter() {
+                    let id = params.id(&first.name);
+                    let id = id.unwrap_or_else(|| panic!("{arch}, {method}: no {}", first.name));
+                    assert_eq!(params[id].value, first.value, "{arch}, {method}: {}", first.name);
+                }
+            }
+        }
+    }
+
     #[test]
     fn parameter_counts_are_the_published_ones() {
         let cifar = Task { input: [3, 32, 32], classes: 10 };

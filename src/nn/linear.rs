@@ -5,18 +5,22 @@ use crate::binarize::{Inputs, Method};
 use crate::watch::LayerNote;
 use crate::{ParamId, Params, Rng, Role, Tensor, Var};
 
-/// A dense layer with a bias: `y = x · wᵀ + b`.
-///
-/// Starts as PyTorch does, with both uniform in `±1/√in`.
+/// A dense layer, with a bias unless a batch norm follows: `y = x · wᵀ + b`.
 #[derive(Clone, Debug)]
 pub struct Linear {
     name: String,
     weight: ParamId,
-    bias: ParamId,
+    bias: Option<ParamId>,
+}
+
+/// Weights drawn from a normal distribution of variance `2/from` (He et al., 2015, arXiv 1502.01852).
+fn kaiming([from, to]: [usize; 2], rng: &mut Rng) -> Tensor {
+    Tensor::randn([to, from], (2.0 / from as f32).sqrt(), rng)
 }
 
 impl Linear {
-    /// Adds `NAME.weight` (`OUT IN`) and `NAME.bias` to `params`.
+    /// Adds `NAME.weight` (`OUT IN`) and `NAME.bias` to `params`. They start as PyTorch does, both
+    /// uniform in `±1/√in`.
     pub fn new(params: &mut Params, name: &str, from: usize, to: usize, rng: &mut Rng) -> Self {
         let limit = (from as f32).sqrt().recip();
         let weight = Tensor::uniform([to, from], limit, rng);
@@ -24,25 +28,35 @@ impl Linear {
         Linear {
             name: name.into(),
             weight: params.add(format!("{name}.weight"), Role::Weight, weight),
-            bias: params.add(format!("{name}.bias"), Role::Weight, bias),
+            bias: Some(params.add(format!("{name}.bias"), Role::Weight, bias)),
         }
+    }
+
+    /// One without a bias: a batch norm follows. Adds `NAME.weight` to `params`, which starts as that
+    /// of a [`BinLinear`] does, so that float and binary networks begin alike.
+    pub fn hidden(params: &mut Params, name: &str, sizes: [usize; 2], rng: &mut Rng) -> Self {
+        let weight = kaiming(sizes, rng);
+        let weight = params.add(format!("{name}.weight"), Role::Weight, weight);
+        Linear { name: name.into(), weight, bias: None }
     }
 }
 
 impl Module for Linear {
     fn forward<'t>(&self, x: &Var<'t>) -> Var<'t> {
         let tape = x.tape();
-        let (weight, bias) = (tape.param(self.weight), tape.param(self.bias));
-        let (to, numbers) = (bias.value().len(), weight.value().len());
+        let (weight, bias) = (tape.param(self.weight), self.bias.map(|id| tape.param(id)));
+        let (to, macs) = (weight.shape()[0], weight.value().len());
+        let numbers = macs + bias.as_ref().map_or(0, |bias| bias.value().len());
         let _layer = tape.layer(&self.name, || LayerNote {
             kind: "linear",
             output: vec![to],
-            params_32bit: numbers + to,
-            macs_32bit: numbers,
-            bytes_packed: 4 * (numbers + to),
+            params_32bit: numbers,
+            macs_32bit: macs,
+            bytes_packed: 4 * numbers,
             ..LayerNote::default()
         });
-        x.linear(&weight).add_channels(&bias)
+        let y = x.linear(&weight);
+        bias.map_or(y.clone(), |bias| y.add_channels(&bias))
     }
 }
 
@@ -70,7 +84,7 @@ impl BinLinear {
         method: &Method,
         rng: &mut Rng,
     ) -> Self {
-        let start = Tensor::randn([to, from], (2.0 / from as f32).sqrt(), rng);
+        let start = kaiming([from, to], rng);
         let weight = Kernel::new(params, name, start, method);
         let inputs = method.activations.as_ref().map(|a| Inputs::new(params, name, &[from], a));
         let gain = method.outer_gain.then(|| {
@@ -112,7 +126,7 @@ pub fn linear(
     rng: &mut Rng,
 ) -> Box<dyn Module> {
     match method.is_float() {
-        true => Box::new(Linear::new(params, name, sizes[0], sizes[1], rng)),
+        true => Box::new(Linear::hidden(params, name, sizes, rng)),
         false => Box::new(BinLinear::new(params, name, sizes, method, rng)),
     }
 }

@@ -53,16 +53,22 @@ impl BatchNorm {
         (a, b)
     }
 
-    /// `activation(norm(x) + residual)`, in fewer passes over memory where `x` are images and the
-    /// tape records.
+    /// `activation(norm(x) + residual)`, in fewer passes over memory where `x` are images.
     pub fn forward_act<'t>(
         &self,
         x: &Var<'t>,
         residual: Option<&Var<'t>>,
         activation: Activation,
     ) -> Var<'t> {
-        if x.tape().is_training() && x.shape().len() == 4 {
-            return self.train(x, |gamma, beta| x.norm_act(gamma, beta, EPS, residual, activation));
+        if x.shape().len() == 4 {
+            if x.tape().is_training() {
+                return self
+                    .train(x, |gamma, beta| x.norm_act(gamma, beta, EPS, residual, activation));
+            }
+            let _layer = self.layer(x);
+            let (a, b) = self.folded(x.tape().params());
+            let [a, b] = [a, b].map(|v| x.tape().constant(v));
+            return x.affine_act(&a, &b, residual, activation);
         }
         let y = self.forward(x);
         activation.forward(&residual.map_or(y.clone(), |residual| y + residual))

@@ -2,7 +2,8 @@
 
 use super::Conv;
 use crate::{Tensor, Var};
-use dirnet_kernels::{ConvGeom, conv};
+use dirnet_kernels::ConvGeom;
+use dirnet_kernels::conv::{self, winograd};
 
 impl<'t> Var<'t> {
     /// 2-D convolution of an `N C H W` image batch with `O C/groups K K` filters.
@@ -20,7 +21,9 @@ impl<'t> Var<'t> {
     pub fn conv2d(&self, w: &Var<'t>, how: Conv) -> Var<'t> {
         let g = ConvGeom::new(self.shape(), w.shape(), how);
         let (x, k) = (self.value().clone(), w.value().clone());
-        let y = Tensor::build(g.y(), |y| conv::conv2d(&g, &x, &k, y));
+        let by_winograd = self.tape().is_quick() && winograd::suits(&g);
+        let forward = if by_winograd { winograd::conv2d } else { conv::conv2d };
+        let y = Tensor::build(g.y(), |y| forward(&g, &x, &k, y));
         self.tape().record("conv2d", y, [self, w], move |dy, wanted| {
             [
                 wanted[0].then(|| Tensor::build(g.x(), |dx| conv::conv2d_dx(&g, &k, &dy, dx))),
@@ -34,7 +37,22 @@ impl<'t> Var<'t> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gradcheck;
+    use crate::{Params, Rng, Tape, gradcheck};
+
+    #[test]
+    fn a_quick_tape_rounds_otherwise_and_no_more() {
+        let (params, mut rng) = (Params::new(), Rng::seed(5));
+        let x = Tensor::randn([2, 16, 9, 9], 1.0, &mut rng);
+        let w = Tensor::randn([16, 16, 3, 3], 1.0, &mut rng);
+        let of = |tape: Tape<'_>| {
+            tape.constant(&x).conv2d(&tape.constant(&w), Conv::same(3)).value().clone()
+        };
+        let (exact, quick) = (of(Tape::eval(&params)), of(Tape::eval(&params).quick()));
+        assert_ne!(exact, quick);
+        let size = exact.iter().fold(0f32, |m, x| m.max(x.abs()));
+        assert!(exact.iter().zip(&*quick).all(|(a, b)| (a - b).abs() < 1e-5 * size));
+        assert_eq!(exact, of(Tape::train(&params).quick()));
+    }
 
     #[test]
     fn conv2d() {

@@ -3,6 +3,7 @@
 use super::Moments;
 use crate::tensor::{Compact, Held};
 use crate::{Tensor, Var};
+use dirnet_kernels::elementwise;
 use dirnet_kernels::norm_act::{self, Activation, NormAct, Numbers};
 
 impl<'t> Var<'t> {
@@ -52,26 +53,7 @@ impl<'t> Var<'t> {
         let shift = beta.value().clone();
         let normed = Normed { x, mean, scale, shift, activation };
 
-        let before_sign = activation == Activation::Hardtanh;
-        let job = normed.job();
-        let (y, inside) = if before_sign && residual.is_none() {
-            let (inside, signs) = job.forward(None, None, true);
-            (
-                Tensor::compact(self.shape(), normed.clone()).with_signs(signs.expect("asked")),
-                inside,
-            )
-        } else {
-            let mut found = None;
-            let y = Tensor::build(self.shape(), |y| {
-                let residual = residual.map(|r| &**r.value());
-                found = Some(job.forward(residual, Some(y), before_sign));
-            });
-            let (inside, signs) = found.expect("the tensor was built");
-            match signs {
-                Some(signs) => (y.with_signs(signs), inside),
-                None => (y, inside),
-            }
-        };
+        let (y, inside) = normed.forward(residual);
         let inside = Held::by(inside, norm_act::Inside::bytes);
         let mut parents = vec![self, gamma, beta];
         parents.extend(residual);
@@ -79,11 +61,8 @@ impl<'t> Var<'t> {
             let job = normed.job();
             let mut d = dy;
             let sums = job.gate(&inside, d.data_mut());
-            let per_channel = |f: &dyn Fn(usize) -> f64| {
-                Tensor::build([c], |y| (0..c).for_each(|at| y[at] = f(at) as f32))
-            };
-            let dgamma = per_channel(&|at| sums[at][1] * f64::from(inv_std[at]));
-            let dbeta = per_channel(&|at| sums[at][0]);
+            let dgamma = each(c, |at| sums[at][1] * f64::from(inv_std[at]));
+            let dbeta = each(c, |at| sums[at][0]);
             let mut gradients = Vec::new();
             if wanted.get(3) == Some(&true) {
                 let dx = Tensor::build(d.shape(), |dx| job.dx(&inv_std, &sums, Some(&d), dx));
@@ -97,6 +76,61 @@ impl<'t> Var<'t> {
         };
         (self.tape().record_many("norm_act", y, &parents, back), moments)
     }
+
+    /// `activation(a · x + b + residual)` with one `a` and `b` a channel of an `N C H W` batch: what
+    /// [`Var::norm_act`] becomes once training is over. To the bit the same as
+    /// [`Var::channel_affine`], an addition and the activation, in one pass over memory.
+    ///
+    /// ```text
+    /// forward    s = a · x + b + residual,  y = act(s)
+    /// backward   ds = dy where the slope of act is 1, else 0;
+    ///            dresidual = ds;  dx = a·ds,  da = Σ ds·x,  db = Σ ds
+    /// ```
+    ///
+    /// # Panics
+    /// As for [`Var::norm_act`].
+    #[track_caller]
+    pub fn affine_act(
+        &self,
+        a: &Var<'t>,
+        b: &Var<'t>,
+        residual: Option<&Var<'t>>,
+        activation: Activation,
+    ) -> Var<'t> {
+        let &[_, c, _, _] = self.shape() else {
+            panic!("affine_act: no batch of images: {:?}", self.shape())
+        };
+        super::norm::channels("affine_act", self.shape(), a.shape());
+        super::norm::channels("affine_act", self.shape(), b.shape());
+        if let Some(residual) = residual {
+            assert_eq!(self.shape(), residual.shape(), "affine_act: shapes of x and the residual");
+        }
+        let [x, scale, shift] = [self, a, b].map(|v| v.value().clone());
+        let normed = Normed { x, mean: Tensor::zeros([c]), scale, shift, activation };
+        let (y, inside) = normed.forward(residual);
+        let inside = Held::by(inside, norm_act::Inside::bytes);
+        let mut parents = vec![self, a, b];
+        parents.extend(residual);
+        let back = move |mut d: Tensor, wanted: &[bool]| {
+            let sums = normed.job().gate(&inside, d.data_mut());
+            let dx = wanted[0].then(|| {
+                let [n, c, h, w] = normed.job().size;
+                Tensor::build(d.shape(), |dx| {
+                    elementwise::scale_channels(n, c, h * w, &d, &normed.scale, dx);
+                })
+            });
+            let [da, db] = [1, 0].map(|which| Some(each(c, |at| sums[at][which])));
+            let mut gradients = vec![dx, da, db];
+            gradients.extend((wanted.len() > 3).then_some(Some(d)));
+            gradients
+        };
+        self.tape().record_many("affine_act", y, &parents, back)
+    }
+}
+
+/// One number a channel.
+fn each(channels: usize, f: impl Fn(usize) -> f64) -> Tensor {
+    Tensor::build([channels], |y| (0..channels).for_each(|at| y[at] = f(at) as f32))
 }
 
 /// The numbers of a tensor as the kernels read them.
@@ -129,6 +163,27 @@ impl Normed {
             act: self.activation,
         }
     }
+
+    /// The value, with its signs where a sign may follow, and where the slope is 1.
+    fn forward(&self, residual: Option<&Var<'_>>) -> (Tensor, norm_act::Inside) {
+        let (job, shape) = (self.job(), self.x.shape());
+        let before_sign = self.activation == Activation::Hardtanh;
+        if before_sign && residual.is_none() {
+            let (inside, signs) = job.forward(None, None, true);
+            let y = Tensor::compact(shape, self.clone());
+            return (y.with_signs(signs.expect("asked")), inside);
+        }
+        let mut found = None;
+        let y = Tensor::build(shape, |y| {
+            let residual = residual.map(|r| &**r.value());
+            found = Some(job.forward(residual, Some(y), before_sign));
+        });
+        let (inside, signs) = found.expect("the tensor was built");
+        match signs {
+            Some(signs) => (y.with_signs(signs), inside),
+            None => (y, inside),
+        }
+    }
 }
 
 impl Compact for Normed {
@@ -154,6 +209,62 @@ mod tests {
         gradcheck([&[3, 2, 4, 3], &[2], &[2]], |[x, gamma, beta]| {
             x.norm_act(&gamma, &beta, 1e-5, None, Activation::Identity).0
         });
+    }
+
+    #[test]
+    fn affine_act() {
+        let shapes: [&[usize]; 4] = [&[3, 2, 4, 3], &[2], &[2], &[3, 2, 4, 3]];
+        gradcheck(shapes, |[x, a, b, r]| x.affine_act(&a, &b, Some(&r), Activation::Identity));
+        gradcheck([&[3, 2, 4, 3], &[2], &[2]], |[x, a, b]| {
+            x.affine_act(&a, &b, None, Activation::Identity)
+        });
+    }
+
+    #[test]
+    fn an_affine_map_is_three_operations_in_one_to_the_bit() {
+        let (params, mut rng) = (Params::new(), Rng::seed(4));
+        let shape = [3, 3, 5, 7];
+        let mut normal = |shape: &[usize]| Tensor::randn(shape, 1.0, &mut rng);
+        let [x, r, covector] = [(); 3].map(|()| normal(&shape));
+        let [a, b] = [(); 2].map(|()| normal(&[3]));
+        let integers = Tensor::integers(shape, Tensor::from([0.5, 0.3, 2.0]), |z| {
+            z.iter_mut().zip(&*x).for_each(|(z, x)| *z = (10.0 * x) as i16);
+        });
+        for (x, activation) in [&x, &integers].into_iter().flat_map(|x| {
+            [Activation::Identity, Activation::Relu, Activation::Hardtanh].map(|act| (x, act))
+        }) {
+            for added in [false, true] {
+                let run = |fused: bool| {
+                    let tape = Tape::train(&params);
+                    let [x, r, a, b] = [x, &r, &a, &b].map(|v| tape.variable(v));
+                    let y = if fused {
+                        x.affine_act(&a, &b, added.then_some(&r), activation)
+                    } else {
+                        let y = x.channel_affine(&a, &b);
+                        let y = if added { y + &r } else { y };
+                        match activation {
+                            Activation::Identity => y,
+                            Activation::Relu => y.relu(),
+                            Activation::Hardtanh => y.hardtanh(),
+                        }
+                    };
+                    let grads = (&y * tape.constant(&covector)).sum().backward();
+                    let value = y.value().clone();
+                    (value, [&x, &a, &b, &r].map(|v| grads.wrt(v).cloned()))
+                };
+                let ((fused, dfused), (chain, dchain)) = (run(true), run(false));
+                assert_eq!(*fused, *chain, "{activation:?}, {added}");
+                for (d, e) in dfused.iter().zip(&dchain) {
+                    let near = |d: &Tensor, e: &Tensor| {
+                        d.iter().zip(&**e).all(|(d, e)| (d - e).abs() < 1e-5 * (1.0 + e.abs()))
+                    };
+                    assert!(match (d, e) {
+                        (Some(d), Some(e)) => near(d, e),
+                        (d, e) => d.is_none() && e.is_none(),
+                    });
+                }
+            }
+        }
     }
 
     /// Around a kink differences tell nothing, but the chain of three operations does.

@@ -12,7 +12,9 @@ mod trainer;
 
 pub use config::Config;
 pub use evaluate::{Score, evaluate};
+pub(crate) use run::default_name;
 pub use run::{Run, weights_sha256};
+pub(crate) use teacher::{Answer, keeping, teachers_tape};
 pub use trainer::{Epoch, Event, Trainer};
 
 use crate::Tensor;

@@ -27,6 +27,10 @@ pub struct Run {
     dir: PathBuf,
 }
 
+/// The files of a run, in the order in which they are removed.
+const WRITTEN: [&str; 5] =
+    ["checkpoint/state.npz", "model.npz", "metrics.csv", "log.jsonl", "config.toml"];
+
 impl Run {
     /// A new folder: the one that was named, or a free one under `runs/`.
     ///
@@ -69,17 +73,36 @@ impl Run {
         Ok(run)
     }
 
-    /// Removes what a run wrote, and nothing else.
+    /// Removes the folder and what the run wrote; what else lies there stays.
+    ///
+    /// # Errors
+    /// If a file can't be removed.
+    pub fn remove(self) -> Result<(), Error> {
+        Run::clear(&self.dir)?;
+        let teacher = self.teacher();
+        for run in [&teacher, &self] {
+            for dir in [run.dir.join("checkpoint"), run.dir.clone()] {
+                // Not there, or not empty: both are as they should be.
+                let _ = fs::remove_dir(dir);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what a run wrote, and nothing else; `config.toml` last, so that a folder that was left
+    /// in the midst of it is still a run's.
     fn clear(dir: &Path) -> Result<(), Error> {
-        if !dir.join("config.toml").is_file()
-            && dir.read_dir().is_ok_and(|mut d| d.next().is_some())
-        {
+        let known = |name: &str| {
+            let ours = WRITTEN.iter().chain(&["checkpoint", "teacher"]);
+            ours.into_iter().any(|ours| *ours == name.trim_end_matches(".tmp"))
+        };
+        let foreign = dir.read_dir().ok().into_iter().flatten().flatten();
+        let foreign = foreign.filter(|entry| !known(&entry.file_name().to_string_lossy())).count();
+        if !dir.join("config.toml").is_file() && foreign > 0 {
             return Err(Error::file(dir, "is not the folder of a run, so it is not overwritten"));
         }
-        let written =
-            ["config.toml", "metrics.csv", "log.jsonl", "model.npz", "checkpoint/state.npz"];
-        for dir in [dir, &dir.join("teacher")] {
-            for path in written.map(|name| dir.join(name)) {
+        for dir in [&dir.join("teacher"), dir] {
+            for path in WRITTEN.map(|name| dir.join(name)) {
                 if path.exists() {
                     fs::remove_file(&path).map_err(|e| Error::io(&path, e))?;
                 }
@@ -159,7 +182,7 @@ impl Run {
 }
 
 /// `DATA-ARCH-METHOD-SEED`, in characters that any file system takes.
-fn default_name(config: &Config) -> String {
+pub(crate) fn default_name(config: &Config) -> String {
     // Of a recipe, its name.
     let method = config.method.parse::<Method>();
     let method = method.map_or(config.method.clone(), |method| method.spec.to_string());
@@ -333,6 +356,12 @@ mod tests {
         assert!(message.contains("exists already"), "{message}");
         Run::create(Some(&out), &small(), true).unwrap();
         assert_eq!(Run::open(&out).unwrap().config().unwrap(), small());
+
+        // Nor is one refused that a run had only begun, or not quite left.
+        let begun = dir.path().join("begun");
+        fs::create_dir_all(begun.join("checkpoint")).unwrap();
+        fs::write(begun.join("config.toml.tmp"), "ep").unwrap();
+        Run::create(Some(&begun), &small(), true).unwrap();
 
         let foreign = dir.path().join("photos");
         fs::create_dir(&foreign).unwrap();

@@ -56,26 +56,50 @@ impl Teacher {
         self.card.save(&self.params, path)
     }
 
-    /// The loss of a student, whose logits for these images `student` computes on `tape`, which
-    /// keeps representations; `labels` is the loss of its labels.
+    /// What it says to some images.
+    pub fn answer(&self, distill: &Distill, images: &Tensor) -> Answer {
+        Answer::of(&self.model, &teachers_tape(distill, &self.params), images)
+    }
+}
+
+/// What a teacher says to some images, as far as it is asked.
+pub(crate) struct Answer {
+    blocks: Vec<Tensor>,
+    logits: Tensor,
+}
+
+impl Answer {
+    /// Of a teacher, on a tape of [`teachers_tape`].
+    pub fn of(teacher: &dyn Module, tape: &Tape<'_>, images: &Tensor) -> Self {
+        let logits = teacher.forward(&tape.constant(images)).value().clone();
+        let blocks = tape.representations().iter().map(|b| b.value().clone()).collect();
+        Answer { blocks, logits }
+    }
+
+    /// The loss of a student, whose logits for the same images are computed on `tape`, which keeps
+    /// representations if they count; `labels` is the loss of its labels.
     pub fn loss<'t>(
-        &self,
+        self,
         distill: &Distill,
         tape: &'t Tape<'t>,
         images: &Tensor,
         student: &dyn Module,
         labels: impl FnOnce(&Var<'t>) -> Var<'t>,
     ) -> Var<'t> {
-        // First, so that what it computes on the way is gone before the student keeps its own.
-        let (blocks, logits) = {
-            let own = Tape::eval(&self.params);
-            let own = if distill.features > 0.0 { own.keeping_representations() } else { own };
-            let logits = tape.constant(self.model.forward(&own.constant(images)).value());
-            let blocks = own.representations();
-            (blocks.iter().map(|b| tape.constant(b.value())).collect::<Vec<_>>(), logits)
-        };
         let found = student.forward(&tape.constant(images));
-        let own = tape.representations();
+        let blocks: Vec<_> = self.blocks.into_iter().map(|b| tape.constant(b)).collect();
+        let (own, logits) = (tape.representations(), tape.constant(self.logits));
         distill.loss(|| labels(&found), [&own, &blocks], [&found, &logits])
     }
+}
+
+/// The tape that a teacher answers on: it keeps what is compared, and need not round as the teacher's
+/// own evaluation does.
+pub(crate) fn teachers_tape<'p>(distill: &Distill, params: &'p Params) -> Tape<'p> {
+    keeping(distill, Tape::eval(params).quick())
+}
+
+/// A tape that keeps representations if they are compared.
+pub(crate) fn keeping<'p>(distill: &Distill, tape: Tape<'p>) -> Tape<'p> {
+    if distill.features > 0.0 { tape.keeping_representations() } else { tape }
 }

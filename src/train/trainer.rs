@@ -2,7 +2,7 @@
 
 use super::config::Config;
 use super::evaluate::{Score, evaluate};
-use super::teacher::Teacher;
+use super::teacher::{Teacher, keeping};
 use crate::binarize::Distill;
 use crate::models::{Card, Model};
 use crate::nn::Module;
@@ -263,8 +263,10 @@ impl Trainer {
 
     fn tape(&self) -> Tape<'_> {
         let tape = Tape::train(&self.params).at(self.progress());
-        let compared = self.distill.is_some_and(|distill| distill.features > 0.0);
-        if compared { tape.keeping_representations() } else { tape }
+        match &self.distill {
+            Some(distill) => keeping(distill, tape),
+            None => tape,
+        }
     }
 
     fn loss<'t>(&self, tape: &'t Tape<'t>, batch: &Batch) -> Var<'t> {
@@ -274,7 +276,9 @@ impl Trainer {
         };
         match (&self.distill, &self.teacher) {
             (Some(distill), Some(teacher)) => {
-                teacher.loss(distill, tape, &images, &self.model, of_labels)
+                // First, so that what it computes on the way is gone before the student keeps its own.
+                let answer = teacher.answer(distill, &images);
+                answer.loss(distill, tape, &images, &self.model, of_labels)
             }
             _ => of_labels(&self.model.forward(&tape.constant(images))),
         }

@@ -168,8 +168,18 @@ impl<'f> Case<'f> {
         inputs: [&str; N],
         f: impl for<'t> FnOnce([Var<'t>; N]) -> Var<'t>,
     ) {
+        self.judge_at(0.0, inputs, f);
+    }
+
+    /// The same at a moment of training.
+    pub fn judge_at<const N: usize>(
+        &self,
+        progress: f32,
+        inputs: [&str; N],
+        f: impl for<'t> FnOnce([Var<'t>; N]) -> Var<'t>,
+    ) {
         let params = Params::new();
-        let tape = Tape::train(&params);
+        let tape = Tape::train(&params).at(progress);
         let x = inputs.map(|key| tape.variable(self.tensor(key)));
         let y = f(x.clone());
         self.compare_tensor("y", y.value());

@@ -177,6 +177,50 @@ class Power:
         return root * (size <= 1.5)
 
 
+class Root:
+    """soft x / sqrt(a + x^2)."""
+
+    def __init__(self, a):
+        self.a = a
+
+    def soft(self, x):
+        return x / torch.sqrt(self.a + x**2)
+
+    def slope(self, x):
+        return self.a / (self.a + x**2) ** 1.5
+
+
+class Wave:
+    """soft tanh(t x) / t + a sin(pi x) exp(-x^2)."""
+
+    def __init__(self, t, a):
+        self.t, self.a = t, a
+
+    def soft(self, x):
+        return torch.tanh(self.t * x) / self.t + self.a * torch.sin(math.pi * x) * torch.exp(-(x**2))
+
+    def slope(self, x):
+        wave = math.pi * torch.cos(math.pi * x) - 2 * x * torch.sin(math.pi * x)
+        return 1 - torch.tanh(self.t * x) ** 2 + self.a * wave * torch.exp(-(x**2))
+
+
+class ByChannel:
+    """A curve of its own for each place along an axis."""
+
+    def __init__(self, curves, axis):
+        self.curves, self.axis = curves, axis
+
+    def each(self, x, of):
+        parts = [of(e, x) for e, x in zip(self.curves, x.unbind(self.axis), strict=True)]
+        return torch.stack(parts, self.axis)
+
+    def soft(self, x):
+        return self.each(x, lambda e, x: e.soft(x))
+
+    def slope(self, x):
+        return self.each(x, lambda e, x: e.slope(x))
+
+
 def schedule(low, high, progress):
     """t grows geometrically with the progress of training, a number from 0 to 1."""
     return low * 10 ** (progress * math.log10(high / low))
@@ -254,6 +298,8 @@ def family():
         for kind, x in tensors.items():
             record(f, f"{name}_{kind}", x, estimator, args)
     fitted(f, tensors)
+    by_channel(f)
+    expressions(f, tensors["normal"])
     schedules(f)
     return f
 
@@ -299,6 +345,46 @@ def fitted(f, tensors):
     # Wide activations: the bound lies below 1, where k = 1/t.
     wide = (30 * tensors["normal"]).astype(np.float32)
     assert one("dte_b0.1_wide", wide, "b", 0.1, 0.1, 10.0) < 1
+
+
+def by_channel(f):
+    """DTE with a curve for each channel, axis 1 of `x`, each channel of another distribution.
+
+    With 41 or 81 numbers a channel the quantile at 0.1 is an element by every definition.
+    """
+    kinds = [
+        lambda g, n: g.standard_normal(n),
+        lambda g, n: g.choice([-1, 1], n) + 0.2 * g.standard_normal(n),
+        lambda g, n: g.laplace(0, 1 / math.sqrt(2), n),
+        lambda g, n: g.standard_t(2, n),
+        lambda g, n: 3 * g.standard_normal(n),
+    ]
+    for suffix, shape in {"": (3, 4, 3, 9), "_dense": (41, 5)}.items():
+        parts = [
+            f.draw(f"by_channel/{c}{suffix}", shape[:1] + shape[2:], kinds[c], KINKS, 1e-3)
+            for c in range(shape[1])
+        ]
+        x = np.stack(parts, 1)
+        for rule, threshold in [("a", 1.0), ("a", 0.1), ("b", 0.1)]:
+            found = [dte(part, 100.0, rule, threshold, 0.1) for part in parts]
+            used = [e.t for e, _ in found]
+            assert max(used) < 100 and max(used) > 1.5 * min(used), "channels should differ"
+            args = dict(t=100.0, eps=0.1, threshold=threshold)
+            estimator = ByChannel([e for e, _ in found], 1)
+            record(f, f"channels_{rule}{threshold}{suffix}", x, estimator, args, dict(t_used=used))
+
+
+def expressions(f, normal):
+    """Curves that are typed; those that change in the course of training, at a `progress` of 0.75.
+
+    root    soft = x/sqrt(0.1 + x^2)
+    wave    soft = tanh(t*x)/t + a*sin(pi*x)*exp(-x^2); t = 0.5..8; a = lin(0..0.4)
+    """
+    images = f.normal("expression/images", (2, 3, 4, 5))
+    for kind, x in [("normal", normal), ("images", images)]:
+        record(f, f"expression_root_{kind}", x, Root(0.1), dict(progress=0.75))
+        wave = Wave(schedule(0.5, 8.0, 0.75), 0.75 * 0.4)
+        record(f, f"expression_wave_{kind}", x, wave, dict(progress=0.75))
 
 
 def schedules(f):

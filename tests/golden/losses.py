@@ -19,6 +19,10 @@ def family():
                 dict(smoothing=smoothing),
             )
         divergence(f, suffix, x)
+        distillation(f, suffix, x, labels)
+    for suffix, shape in {"": (4, 7), "_nchw": (3, 2, 4, 5)}.items():
+        x, teacher = f.normal("rbd/x" + suffix, shape), f.normal("rbd/teacher" + suffix, shape)
+        f.case("rbd" + suffix, rbd, dict(x=x, teacher=teacher), constant=("teacher",))
     for suffix, shape in {"": (3, 5), "_nchw": (2, 3, 4, 5)}.items():
         x, target = f.normal("mse/x" + suffix, shape), f.normal("mse/target" + suffix, shape)
         f.case("mse" + suffix, F.mse_loss, dict(x=x, target=target))
@@ -34,6 +38,31 @@ def family():
                 dict(beta=beta),
             )
     return f
+
+
+def rbd(x, teacher):
+    """The mean over samples of |s - t|, with s = x^2 / sqrt(sum x^4 + 1e-12), and t so of the teacher."""
+
+    def unit(x):
+        squares = x.flatten(1) ** 2
+        return squares / (squares**2).sum(1, keepdim=True).add(1e-12).sqrt()
+
+    return (unit(x) - unit(teacher)).norm(dim=1).mean()
+
+
+def distillation(f, suffix, x, labels):
+    """0.5 cross entropy + 0.25 (rbd of a block's output) + 2 kl_div at temperature 3."""
+    teacher = f.normal("distill/teacher" + suffix, x.shape, scale=2.0)
+    shape = (len(x), 3, 4, 4)
+    block, of_teacher = f.normal("distill/block" + suffix, shape), f.normal("distill/of" + suffix, shape)
+
+    def loss(x, labels, teacher, block, block_of_teacher):
+        p, q = F.softmax(teacher / 3, 1), F.log_softmax(x / 3, 1)
+        logits = 9 * F.kl_div(q, p, reduction="batchmean")
+        return 0.5 * F.cross_entropy(x, labels) + 0.25 * rbd(block, block_of_teacher) + 2 * logits
+
+    inputs = dict(x=x, labels=labels, teacher=teacher, block=block, block_of_teacher=of_teacher)
+    f.case("distill" + suffix, loss, inputs, constant=("teacher", "block_of_teacher"))
 
 
 def divergence(f, suffix, x):

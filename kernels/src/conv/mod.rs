@@ -3,7 +3,7 @@
 //! [`ConvGeom`] states the formula. Two ways lead to it: `depthwise` where each channel is a group of
 //! its own, and `direct` otherwise. A third, `im2col`, serves where it is quicker: for single taps that
 //! make few channels of many or skip pixels, and for the gradient of images of few channels. The benches
-//! hold the others against it.
+//! hold the others against it. A fourth, [`winograd`], is chosen by those who do not mind its rounding.
 
 mod ahead;
 pub(crate) mod depthwise;
@@ -14,6 +14,7 @@ mod gather;
 pub mod im2col;
 mod lines;
 mod plan;
+pub mod winograd;
 
 use crate::geom::ConvGeom;
 

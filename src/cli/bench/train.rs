@@ -1,14 +1,16 @@
 //! `dirnet bench train`
 
 use super::{build, median};
+use crate::binarize::Distill;
 use crate::cli::output::{Output, bytes, peak_rss_mb, rss_mb, table};
 use crate::cli::parse;
 use crate::cli::summary::layers;
 use crate::models::Model;
 use crate::nn::Module;
 use crate::optim::Sgd;
-use crate::watch::Watch;
-use crate::{Error, Params, Rng, Saved, Tape, Tensor};
+use crate::train::{Answer, keeping, teachers_tape};
+use crate::watch::{Cost, Watch};
+use crate::{Error, Params, Rng, Saved, Tape, Tensor, Var};
 use clap::Args;
 use dirnet_kernels::bits;
 use serde::Serialize;
@@ -20,6 +22,9 @@ use std::time::Instant;
 /// Images are made up, and training is half way through. Steps whose operations are timed take turns
 /// with steps that nobody looks into; the median of the latter counts, and the operations of a usual
 /// one of the former add up to it.
+///
+/// A method that learns from a teacher, as dir-net(rbd=on) does, is timed with an untrained one of the
+/// same shapes, whose operations are named `teacher ...`.
 ///
 /// A `slow path` is a binary layer whose gradients are computed from floats, because it is too small
 /// for the kernels that compute them from bits.
@@ -133,6 +138,14 @@ struct Step {
     optimizer: Sgd,
     images: Tensor,
     labels: Vec<u32>,
+    teacher: Option<Teacher>,
+}
+
+/// Whom the step learns from, and how much.
+struct Teacher {
+    distill: Distill,
+    params: Params,
+    model: Model,
 }
 
 impl Step {
@@ -140,24 +153,57 @@ impl Step {
         let mut rng = Rng::seed(0);
         let (params, model) = build(arch, method, input, &mut rng)?;
         let [c, h, w] = input;
+        let teacher = model.method.distill.map(|distill| {
+            let (params, model) = build(arch, "fp32", input, &mut rng)?;
+            Ok::<_, Error>(Teacher { distill, params, model })
+        });
         Ok(Step {
             params,
             model,
             optimizer: Sgd::new(0.01).momentum(0.9).decay(1e-4),
             images: Tensor::randn([batch, c, h, w], 1.0, &mut rng),
             labels: (0..batch as u32).map(|i| i % 10).collect(),
+            teacher: teacher.transpose()?,
         })
     }
 
     /// Half way through training, where both stages of the estimators have been.
     fn tape(&self) -> Tape<'_> {
-        Tape::train(&self.params).at(0.5)
+        let tape = Tape::train(&self.params).at(0.5);
+        match &self.teacher {
+            Some(teacher) => keeping(&teacher.distill, tape),
+            None => tape,
+        }
+    }
+
+    /// What the teacher says, and its time by operation if that is asked for.
+    fn answer(&self, watch: Watch) -> (Option<Answer>, Vec<Cost>) {
+        let Some(Teacher { distill, params, model }) = &self.teacher else {
+            return (None, Vec::new());
+        };
+        let tape = teachers_tape(distill, params).watching(watch);
+        let answer = Answer::of(model, &tape, &self.images);
+        let costs = match tape.watched() {
+            Watch::Costs(costs) => costs.borrow().operations.clone(),
+            _ => Vec::new(),
+        };
+        (Some(answer), costs)
+    }
+
+    fn loss<'t>(&self, answer: Option<Answer>, tape: &'t Tape<'t>) -> Var<'t> {
+        match (&self.teacher, answer) {
+            (Some(Teacher { distill, .. }), Some(answer)) => {
+                let labels = |logits: &Var<'t>| logits.cross_entropy(&self.labels);
+                answer.loss(distill, tape, &self.images, &self.model, labels)
+            }
+            _ => self.model.forward(&tape.constant(&self.images)).cross_entropy(&self.labels),
+        }
     }
 
     fn take(&mut self) {
+        let (answer, _) = self.answer(Watch::Nothing);
         let tape = self.tape();
-        let logits = self.model.forward(&tape.constant(&self.images));
-        let grads = logits.cross_entropy(&self.labels).backward();
+        let grads = self.loss(answer, &tape).backward();
         self.optimizer.step(&mut self.params, &grads);
     }
 
@@ -199,10 +245,16 @@ impl Step {
         let mut parts = BTreeMap::new();
         let mut add =
             |name: String, seconds: f64| *parts.entry(name).or_insert(0.0) += 1e3 * seconds;
-        let tape = self.tape().watching(Watch::costs());
-        let logits = self.model.forward(&tape.constant(&self.images));
-        let grads = logits.cross_entropy(&self.labels).backward();
         let mut named = 0.0;
+        let (answer, costs) = self.answer(Watch::costs());
+        for cost in costs {
+            let seconds = cost.forward.as_secs_f64();
+            add(format!("teacher {}", cost.operation), seconds);
+            named += seconds;
+        }
+        let tape = self.tape().watching(Watch::costs());
+        let loss = self.loss(answer, &tape);
+        let grads = loss.backward();
         if let Watch::Costs(costs) = tape.watched() {
             for cost in &costs.borrow().operations {
                 let (there, back) = (cost.forward.as_secs_f64(), cost.backward.as_secs_f64());
@@ -211,7 +263,7 @@ impl Step {
                 named += there + back;
             }
         }
-        drop(logits);
+        drop(loss);
         drop(tape);
         let updating = Instant::now();
         self.optimizer.step(&mut self.params, &grads);
@@ -223,8 +275,9 @@ impl Step {
     }
 
     fn saved(&self) -> Vec<Saved> {
+        let (answer, _) = self.answer(Watch::Nothing);
         let tape = self.tape();
-        self.model.forward(&tape.constant(&self.images)).cross_entropy(&self.labels);
+        self.loss(answer, &tape);
         tape.into_saved()
     }
 }
