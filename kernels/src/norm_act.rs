@@ -21,6 +21,8 @@ pub enum Numbers<'a> {
         z: &'a [i16],
         /// One number a channel.
         scale: &'a [f32],
+        /// `[Σ z, Σ z²]` a channel, where they are known.
+        sums: Option<&'a [[i64; 2]]>,
     },
 }
 
@@ -82,7 +84,8 @@ const STRETCH: usize = 1024;
 /// Over images and pixels: the mean of each channel, and its biased variance.
 ///
 /// The sums are taken about the channel's first pixel, so that a constant channel has a variance of
-/// exactly zero: as floats over a stretch of pixels, in double precision over stretches.
+/// exactly zero: as floats over a stretch of pixels, in double precision over stretches. Integers whose
+/// sums are known need no pass, and no rounding before the last.
 ///
 /// # Panics
 /// If a length does not fit, here as in all of this file, or there are no pixels.
@@ -93,17 +96,26 @@ pub fn moments(size: [usize; 4], x: Numbers<'_>, mean: &mut [f32], var: &mut [f3
     assert_eq!(x.len(), n * c * hw, "moments: x of {size:?}");
     assert!(mean.len() == c && var.len() == c, "moments: one mean and variance a channel");
     assert!(n * hw > 0, "moments: of no pixels at all");
+    let m = (n * hw) as f64;
+    if let Numbers::Integers { scale, sums: Some(sums), .. } = x {
+        assert!(scale.len() == c && sums.len() == c, "moments: one scale and sum a channel");
+        for (at, &[sum, squares]) in sums.iter().enumerate() {
+            let (scale, centre) = (f64::from(scale[at]), sum as f64 / m);
+            mean[at] = (scale * centre) as f32;
+            var[at] = (scale * scale * (squares as f64 / m - centre * centre).max(0.0)) as f32;
+        }
+        return;
+    }
     let level = level();
     let first: Vec<f32> = (0..c).map(|at| number(x, at, at * hw)).collect();
     let sums = add_up(n, c, hw, &mut [], |from, images, _, sums| match x {
         Numbers::Floats(x) => {
             moment_sums(level, &x[from..], &[], &first, [images, c, hw], sums);
         }
-        Numbers::Integers { z, scale } => {
+        Numbers::Integers { z, scale, .. } => {
             moment_sums(level, &z[from..], scale, &first, [images, c, hw], sums);
         }
     });
-    let m = (n * hw) as f64;
     for (at, [sum, squares]) in sums.into_iter().enumerate() {
         let offset = sum / m;
         mean[at] = (first[at] as f64 + offset) as f32;
@@ -115,7 +127,7 @@ pub fn moments(size: [usize; 4], x: Numbers<'_>, mean: &mut [f32], var: &mut [f3
 fn number(x: Numbers<'_>, at: usize, i: usize) -> f32 {
     match x {
         Numbers::Floats(x) => x[i],
-        Numbers::Integers { z, scale } => f32::from(z[i]) * scale[at],
+        Numbers::Integers { z, scale, .. } => f32::from(z[i]) * scale[at],
     }
 }
 
@@ -199,7 +211,7 @@ impl NormAct<'_> {
                 let residual = residual.map(|r| &r[from..][..c * hw]);
                 let odd = match self.x {
                     Numbers::Floats(x) => forward(level, self, &x[from..], &[], residual, image),
-                    Numbers::Integers { z, scale } => {
+                    Numbers::Integers { z, scale, .. } => {
                         forward(level, self, &z[from..], scale, residual, image)
                     }
                 };
@@ -225,7 +237,7 @@ impl NormAct<'_> {
             let to = &mut y[done..done + len];
             match self.x {
                 Numbers::Floats(x) => values(level, self, at / hw % c, &x[at..][..len], &[], to),
-                Numbers::Integers { z, scale } => {
+                Numbers::Integers { z, scale, .. } => {
                     values(level, self, at / hw % c, &z[at..][..len], scale, to);
                 }
             }
@@ -254,7 +266,7 @@ impl NormAct<'_> {
             let inside = &inside.0[from / (c * hw).max(1) * words..][..images * words];
             match self.x {
                 Numbers::Floats(x) => gate(level, self, &x[from..], &[], inside, dy, sums),
-                Numbers::Integers { z, scale } => {
+                Numbers::Integers { z, scale, .. } => {
                     gate(level, self, &z[from..], scale, inside, dy, sums);
                 }
             }
@@ -292,7 +304,7 @@ impl NormAct<'_> {
             let d = d.map(|d| &d[i * some..][..dx.len()]);
             match self.x {
                 Numbers::Floats(x) => back(level, self, &x[i * some..], &[], &numbers, d, dx),
-                Numbers::Integers { z, scale } => {
+                Numbers::Integers { z, scale, .. } => {
                     back(level, self, &z[i * some..], scale, &numbers, d, dx);
                 }
             }

@@ -83,10 +83,18 @@ fn check_conv(g: &ConvGeom, seed: u64) {
             let what = format!("{g:?}, {pad:?}");
             let got = filled(g.y_len(), |y| bits::conv2d(g, &image, &filters, *pad, y));
             equal(&format!("conv2d {what}"), &got, y);
-            let mut got = vec![i16::MIN; g.y_len()];
-            bits::conv2d_i16(g, &image, &filters, *pad, &mut got);
-            let got: Vec<f32> = got.into_iter().map(f32::from).collect();
+            let mut short = vec![i16::MIN; g.y_len()];
+            bits::conv2d_i16(g, &image, &filters, *pad, &mut short);
+            let got: Vec<f32> = short.iter().copied().map(f32::from).collect();
             equal(&format!("conv2d_i16 {what}"), &got, y);
+            let mut again = vec![i16::MIN; g.y_len()];
+            let moments = bits::conv2d_i16_moments(g, &image, &filters, *pad, &mut again);
+            let mut want_moments = vec![[0, 0]; g.o];
+            for (i, y) in y.iter().map(|&y| y as i64).enumerate() {
+                let [sum, squares] = &mut want_moments[i / (g.oh * g.ow) % g.o];
+                (*sum, *squares) = (*sum + y, *squares + y * y);
+            }
+            assert!(again == short && moments == want_moments, "conv2d_i16_moments {what}");
             let got = filled(g.w_len(), |dw| bits::conv2d_dw(g, &image, *pad, &dy, dw));
             close(&format!("conv2d_dw {what}"), &got, dw, g.n * g.oh * g.ow);
         }

@@ -55,9 +55,17 @@ fn one_pass_is_its_parts_one_after_the_other() {
         let of_floats = numbers(len, 2);
         let (gamma, beta, residual) = (numbers(c, 3), numbers(c, 4), numbers(len, 5));
         let dy = numbers(len, 6);
-        let integers = Numbers::Integers { z: &z, scale: &scales };
-        for (x, as_floats) in [(Numbers::Floats(&of_floats), &of_floats), (integers, &of_integers)]
-        {
+        let mut sums = vec![[0, 0]; c];
+        for (i, &z) in z.iter().enumerate() {
+            let (z, sums) = (i64::from(z), &mut sums[i / hw % c]);
+            *sums = [sums[0] + z, sums[1] + z * z];
+        }
+        let integers = |sums| Numbers::Integers { z: &z, scale: &scales, sums };
+        for (x, as_floats) in [
+            (Numbers::Floats(&of_floats), &of_floats),
+            (integers(None), &of_integers),
+            (integers(Some(&sums[..])), &of_integers),
+        ] {
             let found = everywhere(|| {
                 let (mut mean, mut var) = (vec![0.0; c], vec![0.0; c]);
                 moments(size, x, &mut mean, &mut var);

@@ -44,8 +44,14 @@ impl<'t> Var<'t> {
         let image = signs(&g, self.value());
         let factor = scale.value().clone();
         let y = if g.taps() <= i16::MAX as usize {
-            Tensor::integers(g.y(), factor.clone(), |z| {
-                bits::conv2d_i16(&g, &image, &filters, pad, z);
+            // What follows in training is a batch norm, which wants the sums.
+            let is_training = self.tape().is_training();
+            Tensor::integers(g.y(), factor.clone(), |z| match is_training {
+                true => Some(bits::conv2d_i16_moments(&g, &image, &filters, pad, z)),
+                false => {
+                    bits::conv2d_i16(&g, &image, &filters, pad, z);
+                    None
+                }
             })
         } else {
             let z = Tensor::build(g.y(), |z| bits::conv2d(&g, &image, &filters, pad, z));

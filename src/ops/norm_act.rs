@@ -136,7 +136,7 @@ fn each(channels: usize, f: impl Fn(usize) -> f64) -> Tensor {
 /// The numbers of a tensor as the kernels read them.
 fn numbers(x: &Tensor) -> Numbers<'_> {
     match x.as_integers() {
-        Some((z, scale)) => Numbers::Integers { z, scale },
+        Some((z, scale, sums)) => Numbers::Integers { z, scale, sums },
         None => Numbers::Floats(x),
     }
 }
@@ -229,6 +229,7 @@ mod tests {
         let [a, b] = [(); 2].map(|()| normal(&[3]));
         let integers = Tensor::integers(shape, Tensor::from([0.5, 0.3, 2.0]), |z| {
             z.iter_mut().zip(&*x).for_each(|(z, x)| *z = (10.0 * x) as i16);
+            None
         });
         for (x, activation) in [&x, &integers].into_iter().flat_map(|x| {
             [Activation::Identity, Activation::Relu, Activation::Hardtanh].map(|act| (x, act))
@@ -274,6 +275,7 @@ mod tests {
         let x = Tensor::randn([4, 3, 5, 7], 2.0, &mut rng);
         let integers = Tensor::integers([4, 3, 5, 7], Tensor::from([0.5, 0.3, 2.0]), |z| {
             z.iter_mut().for_each(|z| *z = (10.0 * rng.normal()) as i16);
+            None
         });
         let r = Tensor::randn([4, 3, 5, 7], 1.0, &mut rng);
         let covector = Tensor::randn([4, 3, 5, 7], 1.0, &mut rng);
@@ -323,6 +325,7 @@ mod tests {
         let one = tape.constant([1.0, 1.0]);
         let x = tape.variable(Tensor::integers([2, 2, 8, 8], Tensor::from([1.0, 1.0]), |z| {
             z.iter_mut().enumerate().for_each(|(i, z)| *z = i as i16 % 7 - 3);
+            None
         }));
         let y = x.norm_act(&one, &one, 1e-5, None, Activation::Hardtanh).0;
         assert!(x.value().floats().is_none() && y.value().floats().is_none());

@@ -15,8 +15,8 @@ pub(crate) trait Compact: Send + Sync {
     /// One of them.
     fn at(&self, i: usize) -> f32;
 
-    /// The integers and the scale of each channel, where that is what they are.
-    fn integers(&self) -> Option<(&[i16], &Tensor)> {
+    /// The integers, the scale of each channel and what is known of it, where that is what they are.
+    fn integers(&self) -> Option<(&[i16], &Tensor, Option<&[[i64; 2]]>)> {
         None
     }
 }
@@ -29,14 +29,20 @@ pub(super) struct Integers {
     scale: Tensor,
     /// Numbers of a channel.
     area: usize,
+    /// `[Σ z, Σ z²]` a channel, if whoever wrote the integers has added them up.
+    sums: Option<Vec<[i64; 2]>>,
 }
 
 impl Integers {
-    pub(super) fn build(shape: &[usize], scale: Tensor, fill: impl FnOnce(&mut [i16])) -> Self {
+    pub(super) fn build(
+        shape: &[usize],
+        scale: Tensor,
+        fill: impl FnOnce(&mut [i16]) -> Option<Vec<[i64; 2]>>,
+    ) -> Self {
         let len = shape.iter().product();
         let mut z = Buffer::take(usize::div_ceil(len, 2));
-        fill(&mut bytemuck::cast_slice_mut(z.data_mut())[..len]);
-        Integers { z, len, scale, area: shape[2..].iter().product() }
+        let sums = fill(&mut bytemuck::cast_slice_mut(z.data_mut())[..len]);
+        Integers { z, len, scale, area: shape[2..].iter().product(), sums }
     }
 
     fn z(&self) -> &[i16] {
@@ -63,7 +69,7 @@ impl Compact for Integers {
     fn at(&self, i: usize) -> f32 {
         f32::from(self.z()[i]) * self.scale(i)
     }
-    fn integers(&self) -> Option<(&[i16], &Tensor)> {
-        Some((self.z(), &self.scale))
+    fn integers(&self) -> Option<(&[i16], &Tensor, Option<&[[i64; 2]]>)> {
+        Some((self.z(), &self.scale, self.sums.as_deref()))
     }
 }

@@ -83,11 +83,12 @@ impl Tensor {
         Tensor { shape: shape.as_ref().to_vec(), numbers: Arc::new(numbers) }
     }
 
-    /// `scale[c]·z` of shape `N C ...`, for integers written by `fill`, which must write them all.
+    /// `scale[c]·z` of shape `N C ...`, for integers written by `fill`, which must write them all, and
+    /// may say what `[Σ z, Σ z²]` are of each channel.
     pub(crate) fn integers(
         shape: impl AsRef<[usize]>,
         scale: Tensor,
-        fill: impl FnOnce(&mut [i16]),
+        fill: impl FnOnce(&mut [i16]) -> Option<Vec<[i64; 2]>>,
     ) -> Self {
         let shape = shape.as_ref();
         Tensor::compact(shape, Integers::build(shape, scale, fill))
@@ -161,8 +162,9 @@ impl Tensor {
     pub(crate) fn as_compact(&self) -> Option<&Arc<dyn Compact>> {
         self.numbers.compact.as_ref()
     }
-    /// The integers and the scale of each channel, where that is what the numbers are.
-    pub(crate) fn as_integers(&self) -> Option<(&[i16], &Tensor)> {
+    /// The integers, the scale of each channel and what is known of it, where that is what the numbers
+    /// are.
+    pub(crate) fn as_integers(&self) -> Option<(&[i16], &Tensor, Option<&[[i64; 2]]>)> {
         self.as_compact()?.integers()
     }
     /// The signs, where somebody had them at hand; who holds them does not hold the numbers.
@@ -313,6 +315,7 @@ mod tests {
         let make = || {
             Tensor::integers([3, 2, 3], scale.clone(), |z| {
                 z.iter_mut().enumerate().for_each(|(i, z)| *z = i as i16 - 9);
+                None
             })
         };
         let want: Vec<f32> = (0..18).map(|i| (i as f32 - 9.0) * [0.5, 2.0][i / 3 % 2]).collect();

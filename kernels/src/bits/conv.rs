@@ -3,8 +3,10 @@
 use super::lookup::{self, Sum, Walk};
 use super::stage::Stage;
 use super::{Filters, Image, Pad};
-use crate::{ConvGeom, par, simd};
+use crate::simd::{self, per_level};
+use crate::{ConvGeom, par};
 use std::ops::Range;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 /// `y[n,o,i,j] = Σ_{c,u,v} x[n, c, i·stride + u·dilation - pad, j·stride + v·dilation - pad] · w[o,c,u,v]`
 /// over +-1 images and filters, exactly; outside the image `x` is what `pad` says.
@@ -25,7 +27,7 @@ use std::ops::Range;
 #[track_caller]
 pub fn conv2d(g: &ConvGeom, x: &Image, w: &Filters, pad: Pad, y: &mut [f32]) {
     assert!(g.taps() < 1 << 24, "bits::conv2d: sums of {} terms are not exact", g.taps());
-    sums("bits::conv2d", g, x, w, pad, y);
+    sums("bits::conv2d", g, x, w, pad, y, |_| ());
 }
 
 /// [`conv2d`] in integers of 16 bits, which are half as long to write and to read again.
@@ -36,11 +38,66 @@ pub fn conv2d(g: &ConvGeom, x: &Image, w: &Filters, pad: Pad, y: &mut [f32]) {
 pub fn conv2d_i16(g: &ConvGeom, x: &Image, w: &Filters, pad: Pad, y: &mut [i16]) {
     const OP: &str = "bits::conv2d_i16";
     assert!(g.taps() <= i16::MAX as usize, "{OP}: sums of {} terms do not fit", g.taps());
-    sums(OP, g, x, w, pad, y);
+    sums(OP, g, x, w, pad, y, |_| ());
 }
 
+/// [`conv2d_i16`], and for each output channel `[Σ y, Σ y²]` over images and pixels: what a batch norm
+/// needs to know of it, taken while the cache still holds it. Integers, so their order does not show.
+///
+/// # Panics
+/// As [`conv2d_i16`].
 #[track_caller]
-fn sums<T: Sum>(op: &str, g: &ConvGeom, x: &Image, w: &Filters, pad: Pad, y: &mut [T]) {
+pub fn conv2d_i16_moments(
+    g: &ConvGeom,
+    x: &Image,
+    w: &Filters,
+    pad: Pad,
+    y: &mut [i16],
+) -> Vec<[i64; 2]> {
+    const OP: &str = "bits::conv2d_i16_moments";
+    assert!(g.taps() <= i16::MAX as usize, "{OP}: sums of {} terms do not fit", g.taps());
+    let (level, area) = (simd::level(), g.oh * g.ow);
+    let moments: Vec<_> = (0..g.o).map(|_| [0, 0].map(AtomicI64::new)).collect();
+    sums(OP, g, x, w, pad, y, |images| {
+        for image in images.chunks_exact(g.o * area) {
+            for (y, moments) in image.chunks_exact(area).zip(&moments) {
+                let found = plane_moments(level, y, g.taps() as i32);
+                moments.iter().zip(found).for_each(|(all, some)| _ = all.fetch_add(some, Relaxed));
+            }
+        }
+    });
+    moments.into_iter().map(|pair| pair.map(AtomicI64::into_inner)).collect()
+}
+
+per_level! {
+    /// The sum of some numbers of at most `size`, and of their squares.
+    fn plane_moments[](y: &[i16], size: i32) -> [i64; 2] {
+        let mut moments = [0, 0];
+        // So few that 32 bits hold the sum of their squares.
+        for some in y.chunks(((i32::MAX / size) / size).max(1) as usize) {
+            let (mut sum, mut squares) = (0, 0);
+            for y in some.iter().map(|&y| i32::from(y)) {
+                sum += y;
+                squares += y * y;
+            }
+            moments[0] += i64::from(sum);
+            moments[1] += i64::from(squares);
+        }
+        moments
+    }
+}
+
+/// `finish` is called once for some images at a time, while the cache holds them.
+#[track_caller]
+fn sums<T: Sum>(
+    op: &str,
+    g: &ConvGeom,
+    x: &Image,
+    w: &Filters,
+    pad: Pad,
+    y: &mut [T],
+    finish: impl Fn(&[T]) + Sync,
+) {
     x.check(op, g);
     w.check(op, g);
     assert_eq!(y.len(), g.y_len(), "{op}: y of {:?}", g.y());
@@ -70,6 +127,7 @@ fn sums<T: Sum>(op: &str, g: &ConvGeom, x: &Image, w: &Filters, pad: Pad, y: &mu
                 }
             }
         });
+        finish(y);
     });
 }
 
@@ -107,4 +165,20 @@ fn counts<T: Sum>(g: &ConvGeom, pad: Pad, images: usize) -> Vec<T> {
     }
     counts.resize(counts.capacity(), T::default());
     counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_do_not_overflow() {
+        for &level in simd::available() {
+            for (y, len) in [(-i16::MAX, 100_000), (i16::MAX, 65_537), (181, 40_000), (-1, 3)] {
+                let (n, wide) = (len as i64, i64::from(y));
+                let moments = plane_moments(level, &vec![y; len], wide.abs() as i32);
+                assert_eq!(moments, [n * wide, n * wide * wide], "{level:?}: {len} times {y}");
+            }
+        }
+    }
 }

@@ -40,7 +40,7 @@ mod stage;
 mod sums;
 mod words;
 
-pub use conv::{conv2d, conv2d_i16};
+pub use conv::{conv2d, conv2d_i16, conv2d_i16_moments};
 pub use dense::{Rows, dense, dense_dw, dense_dx};
 pub use grad::{conv2d_backward, conv2d_dw, conv2d_dx, scaled_conv2d_dx};
 pub use mask::{Mask, masked, masked_in_place};
