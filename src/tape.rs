@@ -94,7 +94,7 @@ impl<'p> Tape<'p> {
     }
     /// The same, with convolutions by fewer products where there is such a way, as
     /// [`winograd`](dirnet_kernels::conv::winograd) has it: values are those of another tape but for
-    /// rounding, some 1e-6 of the largest. For a tape that evaluates; one that records ignores it.
+    /// rounding, some 5e-6 of the largest. For a tape that evaluates; one that records ignores it.
     pub fn quick(self) -> Self {
         Tape { quick: true, ..self }
     }

@@ -176,13 +176,14 @@ impl NormAct<'_> {
     }
 
     /// Writes `y` where that is asked for, and takes its signs if `signs` says so. What it returns
-    /// first is empty where the slope is 1 everywhere.
+    /// first is empty where the slope is 1 everywhere, or if `inside` says that nobody will ask.
     #[track_caller]
     pub fn forward(
         &self,
         residual: Option<&[f32]>,
         y: Option<&mut [f32]>,
         signs: bool,
+        inside: bool,
     ) -> (Inside, Option<Image>) {
         const OP: &str = "norm_act";
         self.check(OP);
@@ -190,7 +191,8 @@ impl NormAct<'_> {
         let (hw, len) = (h * w, self.x.len());
         assert!(residual.is_none_or(|r| r.len() == len), "{OP}: as many to add as in x");
         assert!(y.as_ref().is_none_or(|y| y.len() == len), "{OP}: y of {:?}", self.size);
-        let words = if self.act == Activation::Identity { 0 } else { c * hw.div_ceil(EIGHT) };
+        let none = self.act == Activation::Identity || !inside;
+        let words = if none { 0 } else { c * hw.div_ceil(EIGHT) };
         let mut inside = vec![0; n * words];
         let plane_bytes = if signs { c.div_ceil(4) * hw } else { 0 };
         let mut planes = vec![0; n * plane_bytes];

@@ -92,10 +92,13 @@ fn one_pass_is_its_parts_one_after_the_other() {
                     let want: Vec<f32> = sum.iter().map(|&x| act.of(x)).collect();
                     let (y, signs, inside, d, sums, dx) = everywhere(|| {
                         let mut y = vec![f32::NAN; len];
-                        let (inside, image) = job.forward(residual, Some(&mut y), true);
+                        let (inside, image) = job.forward(residual, Some(&mut y), true, true);
                         let mut signs = vec![0.0; len];
                         image.expect("asked for").unpack(&mut signs);
-                        assert_eq!(job.forward(residual, None, false), (inside.clone(), None));
+                        assert_eq!(
+                            job.forward(residual, None, false, true),
+                            (inside.clone(), None)
+                        );
                         let mut d = dy.clone();
                         let sums = job.gate(&inside, &mut d);
                         let mut dx = vec![f32::NAN; len];
@@ -182,5 +185,5 @@ fn a_nan_is_told() {
         shift: &[0.0],
         act: Activation::Hardtanh,
     };
-    assert!(job.forward(None, None, true).1.expect("asked for").has_nan());
+    assert!(job.forward(None, None, true, false).1.expect("asked for").has_nan());
 }

@@ -53,7 +53,7 @@ impl<'t> Var<'t> {
         let shift = beta.value().clone();
         let normed = Normed { x, mean, scale, shift, activation };
 
-        let (y, inside) = normed.forward(residual);
+        let (y, inside) = normed.forward(residual, true);
         let inside = Held::by(inside, norm_act::Inside::bytes);
         let mut parents = vec![self, gamma, beta];
         parents.extend(residual);
@@ -107,7 +107,7 @@ impl<'t> Var<'t> {
         }
         let [x, scale, shift] = [self, a, b].map(|v| v.value().clone());
         let normed = Normed { x, mean: Tensor::zeros([c]), scale, shift, activation };
-        let (y, inside) = normed.forward(residual);
+        let (y, inside) = normed.forward(residual, self.tape().is_training());
         let inside = Held::by(inside, norm_act::Inside::bytes);
         let mut parents = vec![self, a, b];
         parents.extend(residual);
@@ -164,19 +164,20 @@ impl Normed {
         }
     }
 
-    /// The value, with its signs where a sign may follow, and where the slope is 1.
-    fn forward(&self, residual: Option<&Var<'_>>) -> (Tensor, norm_act::Inside) {
+    /// The value, with its signs where a sign may follow, and where the slope is 1 if there is a way
+    /// back.
+    fn forward(&self, residual: Option<&Var<'_>>, back: bool) -> (Tensor, norm_act::Inside) {
         let (job, shape) = (self.job(), self.x.shape());
         let before_sign = self.activation == Activation::Hardtanh;
         if before_sign && residual.is_none() {
-            let (inside, signs) = job.forward(None, None, true);
+            let (inside, signs) = job.forward(None, None, true, back);
             let y = Tensor::compact(shape, self.clone());
             return (y.with_signs(signs.expect("asked")), inside);
         }
         let mut found = None;
         let y = Tensor::build(shape, |y| {
             let residual = residual.map(|r| &**r.value());
-            found = Some(job.forward(residual, Some(y), before_sign));
+            found = Some(job.forward(residual, Some(y), before_sign, back));
         });
         let (inside, signs) = found.expect("the tensor was built");
         match signs {
