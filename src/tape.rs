@@ -4,7 +4,7 @@
 //! topological; the way back is one loop from the last node to the first. A node owns a closure
 //! that holds what the operation saved, and running the closure frees it.
 
-use crate::watch::{Cost, LayerNote, NotFinite, Watch};
+use crate::watch::{Cost, LayerNote, NotFinite, SignNote, Watch};
 use crate::{ParamId, Params, Tensor};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -115,6 +115,10 @@ impl<'p> Tape<'p> {
     /// What it noted.
     pub fn watched(&self) -> &Watch {
         &self.watch
+    }
+    /// The same, when its work is done.
+    pub fn into_watched(self) -> Watch {
+        self.watch
     }
 
     /// A value that wants no gradient: an image, a label.
@@ -240,6 +244,18 @@ impl<'p> Tape<'p> {
             node
         });
         Var { tape: self, node, value }
+    }
+
+    /// Adds to what is noted of the signs of the present layer; `add` runs only where they are watched.
+    pub(crate) fn note_signs(&self, add: impl FnOnce(&mut SignNote)) {
+        let Watch::Signs(notes) = &self.watch else { return };
+        let (layer, mut notes) = (self.layer.borrow().to_string(), notes.borrow_mut());
+        if notes.last().is_none_or(|note| note.layer != layer) {
+            notes.push(SignNote { layer, signs: None, weights: None, activations: None });
+        }
+        if let Some(note) = notes.last_mut() {
+            add(note);
+        }
     }
 
     fn note_forward(&self, operation: &'static str) -> Option<usize> {

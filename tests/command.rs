@@ -72,11 +72,18 @@ fn a_run_leaves_what_it_promises_and_can_be_used() {
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     assert_eq!(lines.iter().filter(|line| line["event"] == "epoch").count(), 3);
+    let layers: Vec<&Value> = lines.iter().filter(|line| line["event"] == "layer").collect();
+    let expected = "event epoch layer flip_ratio flip_ratio_step weight_entropy \
+        weight_entropy_channel weight_error activation_entropy activation_entropy_channel \
+        activation_error";
+    assert_eq!((layers.len(), keys(layers[0])), (3, sorted(expected)));
 
     let run = dir.join(done["out"].as_str().unwrap());
-    for file in ["config.toml", "metrics.csv", "model.npz", "checkpoint/state.npz", "log.jsonl"] {
+    for file in ["config.toml", "model.npz", "checkpoint/state.npz"] {
         assert!(run.join(file).is_file(), "{file}");
     }
+    assert_eq!(fs::read_to_string(run.join("layers.csv")).unwrap().lines().count(), 4);
+    assert_eq!(fs::read_to_string(run.join("log.jsonl")).unwrap().lines().count(), 6);
     assert_eq!(fs::read_to_string(run.join("metrics.csv")).unwrap().lines().count(), 4);
 
     let out = run.to_str().unwrap();

@@ -3,7 +3,7 @@
 use super::output::{Output, peak_rss_mb, table};
 use super::{DataDir, open_data, parse};
 use crate::models::Card;
-use crate::train::{Config, Epoch, Event, Run, Trainer, weights_sha256};
+use crate::train::{Config, Epoch, Event, Layer, Run, Trainer, weights_sha256};
 use crate::{Error, Params};
 use clap::Args;
 use dirnet_datasets::Dataset;
@@ -112,6 +112,13 @@ struct EpochEvent<'a> {
     event: &'static str,
     #[serde(flatten)]
     epoch: &'a Epoch,
+}
+
+#[derive(Serialize)]
+struct LayerEvent<'a> {
+    event: &'static str,
+    #[serde(flatten)]
+    layer: &'a Layer,
 }
 
 impl Train {
@@ -317,7 +324,11 @@ fn train(trainer: &mut Trainer, run: &Run, work: &Work<'_>, out: &Output) -> Res
             Event::Epoch(done) => tell_epoch(trainer, done, &bar, out)
                 .and_then(|()| run.save(trainer))
                 .and_then(|()| trainer.save_checkpoint(&run.checkpoint()))
-                .and_then(|()| run.log(&EpochEvent { event: "epoch", epoch: done })),
+                .and_then(|()| run.log(&EpochEvent { event: "epoch", epoch: done }))
+                .and_then(|()| {
+                    let mut events = layer_events(trainer, done.epoch);
+                    events.try_for_each(|event| run.log(&event))
+                }),
         };
         trouble = result.err();
         trouble.is_none() && !stopping
@@ -357,8 +368,42 @@ fn tell_epoch(
     }
     if out.verbose {
         out.object(&EpochEvent { event: "epoch", epoch: done });
+        layer_events(trainer, done.epoch).for_each(|event| out.object(&event));
     }
     Ok(())
+}
+
+/// What happened inside binary layers in an epoch.
+fn layer_events(trainer: &Trainer, epoch: usize) -> impl Iterator<Item = LayerEvent<'_>> {
+    let rows = trainer.layers().iter().filter(move |row| row.epoch == epoch);
+    rows.map(|layer| LayerEvent { event: "layer", layer })
+}
+
+/// Layer by layer, how it stands after the last epoch.
+fn inside(trainer: &Trainer, epoch: usize) -> String {
+    let rows = trainer.layers().iter().filter(|row| row.epoch == epoch).map(|row| {
+        let number = |x: Option<f64>| x.map_or(String::new(), |x| format!("{x:.3}"));
+        let percent = |x: Option<f64>| x.map_or(String::new(), |x| format!("{:.2} %", 100.0 * x));
+        vec![
+            row.layer.clone(),
+            percent(row.flip_ratio),
+            percent(row.flip_ratio_step),
+            number(row.weight_entropy_channel),
+            number(row.weight_error),
+            number(row.activation_entropy_channel),
+            number(row.activation_error),
+        ]
+    });
+    let head = [
+        "binary layer",
+        "flips",
+        "a step",
+        "weight bits",
+        "weight error",
+        "activation bits",
+        "activation error",
+    ];
+    table(&head, 1, rows)
 }
 
 /// Class by class, what the model tells right and what it takes for something else.
@@ -401,6 +446,9 @@ fn report(trainer: &Trainer, run: &Run, of_teacher: f64, out: &Output) {
     out.line(&table(&["epoch", "rate", "train loss", "test loss", "test accuracy", "s"], 0, rows));
     if !out.json && !out.quiet {
         out.line(&learned(trainer));
+    }
+    if out.verbose && trainer.layers().iter().any(|row| row.epoch == last.epoch) {
+        out.line(&inside(trainer, last.epoch));
     }
     let seconds = of_teacher + seconds(trainer);
     let best = history.iter().map(|e| e.test_accuracy).fold(0.0, f64::max);

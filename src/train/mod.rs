@@ -6,12 +6,14 @@
 mod checkpoint;
 mod config;
 mod evaluate;
+mod layers;
 mod run;
 mod teacher;
 mod trainer;
 
 pub use config::Config;
 pub use evaluate::{Score, evaluate};
+pub use layers::Layer;
 pub use run::{Run, weights_sha256};
 pub use trainer::{Epoch, Event, Trainer};
 

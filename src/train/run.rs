@@ -1,6 +1,7 @@
 //! The folder of a run: what was asked for, what came out, and all that a resume needs.
 
 use super::config::Config;
+use super::layers::Layer;
 use super::trainer::Trainer;
 use crate::{Error, Method, Params, files};
 use serde::Serialize;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 /// | --- | --- |
 /// | `config.toml` | everything that decides it, resolved |
 /// | `metrics.csv` | a row an epoch |
+/// | `layers.csv` | a row an epoch and binary layer: flips, information, errors, as in [`Layer`] |
 /// | `log.jsonl` | what happened, an object a line |
 /// | `model.npz` | the parameters after the last epoch, readable by NumPy |
 /// | `checkpoint/state.npz` | all that a resume needs |
@@ -76,8 +78,14 @@ impl Run {
         {
             return Err(Error::file(dir, "is not the folder of a run, so it is not overwritten"));
         }
-        let written =
-            ["config.toml", "metrics.csv", "log.jsonl", "model.npz", "checkpoint/state.npz"];
+        let written = [
+            "config.toml",
+            "metrics.csv",
+            "layers.csv",
+            "log.jsonl",
+            "model.npz",
+            "checkpoint/state.npz",
+        ];
         for dir in [dir, &dir.join("teacher")] {
             for path in written.map(|name| dir.join(name)) {
                 if path.exists() {
@@ -113,7 +121,7 @@ impl Run {
         Config::read(&self.dir.join("config.toml"))
     }
 
-    /// Writes the rows of `metrics.csv` and the trained parameters.
+    /// Writes the rows of `metrics.csv` and `layers.csv`, and the trained parameters.
     ///
     /// # Errors
     /// If a file can't be written.
@@ -128,6 +136,10 @@ impl Run {
                 )?;
             }
             Ok(())
+        })?;
+        files::write_whole(&self.dir.join("layers.csv"), |out| {
+            writeln!(out, "{}", Layer::HEAD)?;
+            trainer.layers().iter().try_for_each(|layer| writeln!(out, "{}", layer.row()))
         })?;
         trainer.card.save(&trainer.params, &self.model())
     }
@@ -234,6 +246,7 @@ mod tests {
             assert_eq!(weights_sha256(&second.params), expected, "stopped after {stop}");
             let losses = |t: &Trainer| t.history().iter().map(|e| e.train_loss).collect::<Vec<_>>();
             assert_eq!(losses(&second), losses(&whole));
+            assert_eq!(second.layers(), whole.layers(), "stopped after {stop}");
         }
     }
 
@@ -244,12 +257,68 @@ mod tests {
             dirnet_kernels::par::with_threads(threads, || {
                 let mut trainer = Trainer::new(Config { seed, ..small() }, &data).unwrap();
                 trainer.run(|_, _| true).unwrap();
-                weights_sha256(&trainer.params)
+                (weights_sha256(&trainer.params), trainer.layers().to_vec())
             })
             .unwrap()
         };
         assert_eq!(hash(7, 1), hash(7, 2));
         assert_ne!(hash(7, 1), hash(8, 1));
+    }
+
+    #[test]
+    fn the_rows_of_binary_layers_say_what_became_of_their_weights() {
+        let data = dirnet_datasets::digits();
+        let arch = "vgg-small(width=0.1)";
+        for method in ["bnn", "adabin", "dorefa", "bnn+1w32a", "ir-net+32w1a"] {
+            let config = Config { arch: arch.into(), method: method.into(), epochs: 1, ..small() };
+            let mut trainer = Trainer::new(config, &data).unwrap();
+            let signs = |trainer: &Trainer| -> Vec<bool> {
+                let id = trainer.params.id("conv1.weight").unwrap();
+                trainer.params[id].value.iter().map(|&w| w >= 0.0).collect()
+            };
+            let mut seen = vec![signs(&trainer)];
+            trainer
+                .run(|trainer, event| {
+                    if let Event::Step { .. } = event {
+                        seen.push(signs(trainer));
+                    }
+                    true
+                })
+                .unwrap();
+            let rows = trainer.layers();
+            let names: Vec<_> = rows.iter().map(|row| row.layer.as_str()).collect();
+            assert_eq!(names, ["conv1", "conv2", "conv3", "conv4", "conv5"], "{method}");
+            for row in rows {
+                let shares = [
+                    row.flip_ratio,
+                    row.flip_ratio_step,
+                    row.weight_entropy,
+                    row.weight_entropy_channel,
+                    row.activation_entropy,
+                    row.activation_entropy_channel,
+                ];
+                assert!(shares.iter().flatten().all(|x| (0.0..=1.0).contains(x)), "{row:?}");
+                let errors = [row.weight_error, row.activation_error];
+                assert!(errors.iter().flatten().all(|x| *x >= 0.0 && x.is_finite()), "{row:?}");
+                let weights = [row.flip_ratio, row.weight_entropy, row.weight_error];
+                let activations = [row.activation_entropy, row.activation_error];
+                assert!(weights.iter().all(|x| x.is_none() == method.ends_with("+32w1a")));
+                assert!(activations.iter().all(|x| x.is_none() == method.ends_with("+1w32a")));
+            }
+            if ["bnn", "dorefa"].contains(&method) {
+                let differing =
+                    |a: &[bool], b: &[bool]| a.iter().zip(b).filter(|(a, b)| a != b).count();
+                let (first, last) = (&seen[0], &seen[seen.len() - 1]);
+                let n = first.len() as f64;
+                let flips: usize = seen.windows(2).map(|pair| differing(&pair[0], &pair[1])).sum();
+                assert!(flips > 0);
+                assert_eq!(rows[0].flip_ratio, Some(differing(first, last) as f64 / n));
+                let steps = (seen.len() - 1) as f64;
+                assert_eq!(rows[0].flip_ratio_step, Some(flips as f64 / (n * steps)));
+                let p = last.iter().filter(|&&sign| sign).count() as f64 / n;
+                assert_eq!(rows[0].weight_entropy, Some(crate::watch::entropy(p)));
+            }
+        }
     }
 
     #[test]

@@ -1,15 +1,16 @@
 //! One run of training, step by step.
 
 use super::config::Config;
-use super::evaluate::{Score, evaluate};
+use super::evaluate::{Score, evaluate, evaluate_first};
+use super::layers::{Flips, Layer, Signs};
 use super::teacher::Teacher;
 use crate::binarize::Distill;
 use crate::models::{Card, Model};
 use crate::nn::Module;
 use crate::optim::Optimize;
-use crate::watch::{NotFinite, Watch};
+use crate::watch::{NotFinite, SignNote, Watch};
 use crate::{Error, Method, Params, Rng, Tape, Tensor, Var};
-use dirnet_datasets::{Augment, Batch, Dataset, Split};
+use dirnet_datasets::{Augment, Batch, Batches, Dataset, Split};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Instant;
@@ -64,6 +65,7 @@ pub struct Trainer {
     test: Split,
     augment: Augment,
     workers: usize,
+    pub(super) signs: Signs,
     pub(super) at: Position,
 }
 
@@ -83,6 +85,12 @@ pub(super) struct Position {
     pub step_seconds: f64,
     /// Epochs done.
     pub history: Vec<Epoch>,
+    /// What happened inside their binary layers.
+    #[serde(default)]
+    pub layers: Vec<Layer>,
+    /// Flips in the epoch that has begun, in a checkpoint.
+    #[serde(default)]
+    pub flips: Vec<Flips>,
 }
 
 impl Trainer {
@@ -141,6 +149,7 @@ impl Trainer {
             test,
             augment,
             workers,
+            signs: Signs::default(),
             at,
         })
     }
@@ -177,6 +186,10 @@ impl Trainer {
     /// Epochs done.
     pub fn history(&self) -> &[Epoch] {
         &self.at.history
+    }
+    /// What happened inside binary layers in the epochs done, a row an epoch and layer.
+    pub fn layers(&self) -> &[Layer] {
+        &self.at.layers
     }
     /// Epochs done, and steps done in the one that has begun.
     pub fn position(&self) -> (usize, usize) {
@@ -231,7 +244,9 @@ impl Trainer {
                     return Ok(false);
                 }
             }
-            let score = self.evaluate();
+            let (score, notes) = self.evaluate_with_signs();
+            let rows = self.signs.end_epoch(epoch + 1, self.steps(), &notes);
+            self.at.layers.extend(rows);
             let done = Epoch {
                 epoch: epoch + 1,
                 lr: self.optimizer.lr_at(self.progress()),
@@ -252,8 +267,19 @@ impl Trainer {
 
     /// The score on the test images, or on those held out.
     pub fn evaluate(&self) -> Score {
+        evaluate(&self.model, &self.params, self.test_batches())
+    }
+
+    /// The same, and what becomes of the first images in binary layers.
+    fn evaluate_with_signs(&self) -> (Score, Vec<SignNote>) {
+        let first = Tape::eval(&self.params).at(self.progress()).watching(Watch::signs());
+        let (score, noted) = evaluate_first(&self.model, &self.params, self.test_batches(), first);
+        (score, noted.into_signs())
+    }
+
+    fn test_batches(&self) -> Batches {
         let batches = self.test.batches(250).normalise(&self.card.mean, &self.card.std);
-        evaluate(&self.model, &self.params, batches.workers(self.workers))
+        batches.workers(self.workers)
     }
 
     /// From 0 to 1, constant through an epoch, as in the published schedules.
@@ -282,17 +308,21 @@ impl Trainer {
 
     /// The only lines of training where something is computed.
     fn step(&mut self, batch: &Batch) -> Result<f32, Error> {
-        let tape = self.tape();
-        let loss = self.loss(&tape, batch);
-        let value = loss.value().item();
-        if !value.is_finite() {
-            return Err(self.blame(batch, value));
-        }
-        let grads = loss.backward();
+        let tape = self.tape().watching(Watch::signs());
+        let (value, grads) = {
+            let loss = self.loss(&tape, batch);
+            let value = loss.value().item();
+            if !value.is_finite() {
+                return Err(self.blame(batch, value));
+            }
+            (value, loss.backward())
+        };
         if !grads.norm().is_finite() {
             return Err(self.blame(batch, value));
         }
+        let notes = tape.into_watched().into_signs();
         self.optimizer.step(&mut self.params, &grads);
+        self.signs.step(&notes);
         Ok(value)
     }
 
