@@ -2,9 +2,8 @@
 
 use super::output::{Output, peak_rss_mb, table};
 use super::{DataDir, open_data, parse};
-use crate::models::Card;
+use crate::Error;
 use crate::train::{Config, Epoch, Event, Layer, Run, Trainer, weights_sha256};
-use crate::{Error, Params};
 use clap::Args;
 use dirnet_datasets::Dataset;
 use indicatif::ProgressBar;
@@ -144,7 +143,7 @@ impl Train {
                 let data = open_data(&config.data, &self.data_dir)?;
                 let mut trainer = Trainer::new(config, &data)?;
                 if let Some(path) = &self.init {
-                    trainer.params = start(trainer.params, path)?;
+                    trainer.start_from(&super::model_file(path)?)?;
                 }
                 if !trainer.config.teacher.is_empty() {
                     trainer.teach(&teacher_file(&trainer.config.teacher)?)?;
@@ -207,13 +206,6 @@ impl Train {
         }
         Ok(config)
     }
-}
-
-/// Parameters taken over by name where the shape agrees; what does not is an error that lists it.
-fn start(mut params: Params, path: &Path) -> Result<Params, Error> {
-    let (other, ..) = Card::load(&super::model_file(path)?)?;
-    params.copy_from(&other, path)?;
-    Ok(params)
 }
 
 fn teacher_file(named: &str) -> Result<PathBuf, Error> {

@@ -1,8 +1,8 @@
 //! Everything that decides a run, by key; what a run's `config.toml` holds.
 
-use crate::binarize::{Distill, recipe};
-use crate::error::near_miss;
-use crate::optim::{Adam, Optimize, Optimizer, Rule, Schedule, Sgd};
+use crate::binarize::{Distill, Scale, recipe};
+use crate::error::{near_miss, unknown};
+use crate::optim::{Adam, Bop, Optimize, Optimizer, Rule, Schedule, Sgd};
 use crate::{Error, Method, files};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -39,7 +39,8 @@ pub struct Config {
     pub batch: usize,
     /// Decides everything random: first weights, order of the images, augmentation.
     pub seed: u64,
-    /// `sgd`, `adam` or `adamw`.
+    /// `sgd`, `adam`, `adamw`, or one that flips the weights behind a sign, [`bop`](crate::optim::Bop)
+    /// or its second-order form `bop2`, and moves all others as `adam` does.
     pub optimizer: String,
     /// The learning rate, before its schedule.
     pub lr: f32,
@@ -57,6 +58,19 @@ pub struct Config {
     pub step_factor: f32,
     /// Share of training in which the learning rate rises from zero.
     pub warmup: f32,
+    /// How fast the running mean of `bop` and `bop2` forgets.
+    pub bop_gamma: f32,
+    /// How strong it must be to flip a weight.
+    pub bop_threshold: f32,
+    /// The course of `bop_gamma`: `constant`, `cosine`, or `step` as of `schedule`.
+    pub bop_schedule: String,
+    /// How fast the mean of squares of `bop2` forgets.
+    pub bop_sigma: f32,
+    /// Whether `bop2` corrects both means for having started at zero.
+    pub bop_unbiased: bool,
+    /// Latent weights are clipped to this size after each step; 0 does as the method has it, `inf`
+    /// does not clip.
+    pub latent_clip: f32,
     /// The gradients' common length is clipped to this; 0 does not clip.
     pub clip_norm: f32,
     /// Share of a label that is spread over all classes.
@@ -95,6 +109,12 @@ impl Default for Config {
             step_at: vec![0.5, 0.75],
             step_factor: 0.1,
             warmup: 0.0,
+            bop_gamma: 1e-4,
+            bop_threshold: 1e-8,
+            bop_schedule: "constant".into(),
+            bop_sigma: 1e-3,
+            bop_unbiased: false,
+            latent_clip: 0.0,
             clip_norm: 0.0,
             label_smoothing: 0.0,
             augment: true,
@@ -196,6 +216,12 @@ impl Config {
         range("momentum", &self.momentum, share(self.momentum), "0 to below 1")?;
         range("decay", &self.decay, (0.0..=1.0).contains(&self.decay), "0 to 1")?;
         range("warmup", &self.warmup, share(self.warmup), "0 to below 1")?;
+        let (gamma, sigma) = (self.bop_gamma, self.bop_sigma);
+        range("bop_gamma", &gamma, gamma > 0.0 && gamma <= 1.0, "above 0 to 1")?;
+        range("bop_sigma", &sigma, sigma > 0.0 && sigma <= 1.0, "above 0 to 1")?;
+        let threshold = self.bop_threshold;
+        range("bop_threshold", &threshold, threshold >= 0.0, "0 or more")?;
+        range("latent_clip", &self.latent_clip, self.latent_clip >= 0.0, "0 or more")?;
         range("clip_norm", &self.clip_norm, self.clip_norm >= 0.0, "0 or more")?;
         let smoothing = self.label_smoothing;
         range("label_smoothing", &smoothing, share(smoothing), "0 to below 1")?;
@@ -221,9 +247,13 @@ impl Config {
         }
     }
 
-    /// The same recipe in full precision, for a teacher of one's own.
+    /// The same recipe in full precision, for a teacher of one's own. Where bits were flipped there are
+    /// none: it learns by `adam`.
     pub fn of_teacher(&self) -> Config {
+        let flips = ["bop", "bop2"].contains(&self.optimizer.as_str());
+        let optimizer = if flips { "adam".into() } else { self.optimizer.clone() };
         Config {
+            optimizer,
             method: "fp32".into(),
             estimator: String::new(),
             teacher: String::new(),
@@ -234,20 +264,11 @@ impl Config {
 
     /// The optimiser that it asks for.
     pub(super) fn optimizer(&self, method: Option<&Method>) -> Result<Box<dyn Optimize>, Error> {
-        let schedule = match self.schedule.as_str() {
-            "cosine" => Schedule::cosine(),
-            "constant" => Schedule::constant(),
-            "step" => Schedule::steps(self.step_at.clone(), self.step_factor),
-            other => {
-                return Err(crate::error::unknown(
-                    "schedule",
-                    other,
-                    &["cosine", "constant", "step"],
-                ));
-            }
+        let schedule = self.curve("schedule", &self.schedule)?.warmup(self.warmup);
+        let latent_clip = match self.latent_clip {
+            0.0 => method.and_then(|m| m.latent_clip),
+            limit => Some(limit),
         };
-        let schedule = schedule.warmup(self.warmup);
-        let latent_clip = method.and_then(|m| m.latent_clip);
         Ok(match self.optimizer.as_str() {
             "sgd" => {
                 let sgd = Sgd::new(self.lr).momentum(self.momentum);
@@ -256,10 +277,32 @@ impl Config {
             }
             "adam" => self.finish(Adam::new(self.lr), schedule, latent_clip),
             "adamw" => self.finish(Adam::new(self.lr).decoupled(), schedule, latent_clip),
+            name @ ("bop" | "bop2") => {
+                if let Some(why) = method.and_then(keeps_from_flipping) {
+                    return Err(Error::Setting(format!("optimizer \"{name}\" flips bits: {why}")));
+                }
+                let bop = Bop::new(self.lr).gamma(self.bop_gamma).threshold(self.bop_threshold);
+                let bop = bop.gamma_schedule(self.curve("bop_schedule", &self.bop_schedule)?);
+                let bop = match name {
+                    "bop" => bop,
+                    _ => bop.second_order(self.bop_sigma, self.bop_unbiased),
+                };
+                self.finish(bop, schedule, latent_clip)
+            }
             other => {
-                return Err(crate::error::unknown("optimizer", other, &["sgd", "adam", "adamw"]));
+                let known = ["sgd", "adam", "adamw", "bop", "bop2"];
+                return Err(unknown("optimizer", other, &known));
             }
         })
+    }
+
+    fn curve(&self, key: &str, name: &str) -> Result<Schedule, Error> {
+        match name {
+            "cosine" => Ok(Schedule::cosine()),
+            "constant" => Ok(Schedule::constant()),
+            "step" => Ok(Schedule::steps(self.step_at.clone(), self.step_factor)),
+            other => Err(unknown(key, other, &["cosine", "constant", "step"])),
+        }
     }
 
     fn finish<R: Rule + 'static>(
@@ -279,9 +322,34 @@ impl Config {
     }
 }
 
+/// Why a method's weights can't be bits that are flipped one by one by their gradient, if so.
+fn keeps_from_flipping(method: &Method) -> Option<String> {
+    let Some(weights) = &method.weights else {
+        return Some(format!("the weights of {method} are floats"));
+    };
+    if !weights.prepare.is_empty() {
+        let parts: Vec<&str> = weights.prepare.iter().map(|part| part.name()).collect();
+        let parts = parts.join(", ");
+        return Some(format!("{method} prepares its weights ({parts}), which wants them real"));
+    }
+    let through = [Scale::MeanAbsThrough, Scale::LayerMeanThrough, Scale::Std];
+    if weights.offset || through.contains(&weights.scale) {
+        return Some(format!("the scale of {method} has a gradient of its own for real weights"));
+    }
+    let constant = weights.estimator.window().is_some_and(|(limit, _)| limit >= 1.0);
+    (!constant).then(|| {
+        let estimator = weights.estimator.name();
+        format!(
+            "the slope of {estimator} is made for real weights; \"weights=identity\" as the estimator \
+             passes on the gradient of a bit"
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::with_estimators;
 
     #[test]
     fn what_is_written_is_what_is_read() {
@@ -304,6 +372,8 @@ mod tests {
             ("lr", "-1", "key \"lr\" is -1, expected a number above 0"),
             ("epochs", "0", "expected at least 1"),
             ("optimizer", "adamm", "did you mean \"adam\"?"),
+            ("bop_gamma", "0", "expected above 0 to 1"),
+            ("latent_clip", "-1", "expected 0 or more"),
             ("schedule", "cosin", "did you mean \"cosine\"?"),
             ("warmup", "1.5", "expected 0 to below 1"),
             ("decay", "-0.5", "expected 0 to 1"),
@@ -312,6 +382,26 @@ mod tests {
             let message = config.check().unwrap_err().to_string();
             assert!(message.contains(expected), "{key}={value}: {message}");
         }
+        let bop = Config { optimizer: "bop".into(), ..Config::default() };
+        let why = |method: &str, estimator: &str| {
+            let method = with_estimators(method.parse().unwrap(), estimator).unwrap();
+            bop.optimizer(Some(&method)).err().map(|e| e.to_string())
+        };
+        for (method, estimator, expected) in [
+            ("dir-net", "", "dir-net prepares its weights (standardize)"),
+            ("bnn+32w1a", "", "the weights of bnn+32w1a are floats"),
+            ("reste", "", "the scale of reste"),
+            ("bnn", "ede", "the slope of ede"),
+        ] {
+            let message = why(method, estimator).unwrap();
+            assert!(message.contains(expected), "{method}: {message}");
+        }
+        for method in
+            ["bnn", "xnor-net(variant=code)", "xnor-net++", "dorefa", "bi-real", "reactnet"]
+        {
+            assert_eq!(why(method, ""), None, "{method}");
+        }
+        assert_eq!(bop.of_teacher().optimizer, "adam");
         let config = Config { seed: u64::MAX, ..Config::default() };
         assert!(config.check().unwrap_err().to_string().contains("key \"seed\""));
     }

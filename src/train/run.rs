@@ -209,6 +209,7 @@ pub fn weights_sha256(params: &Params) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Role;
     use crate::train::{Config, Event};
 
     fn small() -> Config {
@@ -263,6 +264,57 @@ mod tests {
         };
         assert_eq!(hash(7, 1), hash(7, 2));
         assert_ne!(hash(7, 1), hash(8, 1));
+    }
+
+    #[test]
+    fn flipping_bits_learns_and_resumes() {
+        let data = dirnet_datasets::digits();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.npz");
+        for (optimizer, gamma, threshold) in [("bop", 1e-2, 1e-6), ("bop2", 1e-3, 1e-3)] {
+            let config = || Config {
+                method: "bnn".into(),
+                optimizer: optimizer.into(),
+                bop_gamma: gamma,
+                bop_threshold: threshold,
+                bop_schedule: "cosine".into(),
+                arch: "mlp(hidden=128)".into(),
+                epochs: 8,
+                limit_train: 0,
+                ..small()
+            };
+            let bits = |trainer: &Trainer| {
+                let mut latent = trainer.params.iter().filter(|(_, p)| p.role == Role::Latent);
+                latent.all(|(_, p)| p.value.iter().all(|w| w.abs() == 1.0))
+            };
+            let mut whole = Trainer::new(config(), &data).unwrap();
+            let before = whole.evaluate().accuracy;
+            assert!(bits(&whole), "{optimizer} begins with bits");
+            let mut steps = 0;
+            whole
+                .run(|trainer, event| {
+                    steps += usize::from(matches!(event, Event::Step { .. }));
+                    if steps == 31 {
+                        trainer.save_checkpoint(&path).unwrap();
+                    }
+                    true
+                })
+                .unwrap();
+            assert!(bits(&whole), "{optimizer} goes on with bits");
+            assert!(
+                whole.layers().iter().all(|row| row.flip_ratio_step > Some(0.0)),
+                "{optimizer}"
+            );
+            let after = whole.history().last().unwrap().test_accuracy;
+            assert!(before < 0.3 && after > 0.8, "{optimizer}: from {before} to {after}");
+            let mut resumed = Trainer::resume(config(), &data, &path).unwrap();
+            resumed.run(|_, _| true).unwrap();
+            assert_eq!(
+                weights_sha256(&resumed.params),
+                weights_sha256(&whole.params),
+                "{optimizer}"
+            );
+        }
     }
 
     #[test]

@@ -131,8 +131,9 @@ impl Trainer {
             mean: data.mean.clone(),
             std: data.std.clone(),
         };
-        let (params, model) = card.build(&mut Rng::keyed(config.seed, "first weights", &[]))?;
+        let (mut params, model) = card.build(&mut Rng::keyed(config.seed, "first weights", &[]))?;
         let optimizer = config.optimizer(Some(&model.method))?;
+        optimizer.begin(&mut params);
         let distill = config.distill(&model.method)?;
         let augment = if config.augment { data.augment } else { Augment::default() };
         let workers = usize::from(dirnet_kernels::par::threads() > 1);
@@ -152,6 +153,18 @@ impl Trainer {
             signs: Signs::default(),
             at,
         })
+    }
+
+    /// Takes over the parameters of a `model.npz`, by name.
+    ///
+    /// # Errors
+    /// If it can't be read, or its parameters are not those of this model: all that differs is
+    /// named, and nothing is changed.
+    pub fn start_from(&mut self, model: &Path) -> Result<(), Error> {
+        let (other, ..) = Card::load(model)?;
+        self.params.copy_from(&other, model)?;
+        self.optimizer.begin(&mut self.params);
+        Ok(())
     }
 
     /// What a teacher counts, where the configuration asks for one: [`Trainer::teach`] brings it.
