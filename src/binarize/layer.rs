@@ -64,8 +64,10 @@ impl Latent {
     /// `NAME.weights.PART.…`.
     pub fn new(params: &mut Params, name: &str, start: Tensor, recipe: &Weights) -> Self {
         let shape = start.shape().to_vec();
-        let scale = (recipe.scale == Scale::Learned).then(|| super::scale::mean_abs(&start));
         let weight = params.add(format!("{name}.weight"), Role::Latent, start);
+        // Of the weights as they are in the table, which may have begun with others.
+        let scale =
+            (recipe.scale == Scale::Learned).then(|| super::scale::mean_abs(&params[weight].value));
         Latent {
             weight,
             scale: scale.map(|s| params.add(format!("{name}.scale"), Role::Weight, s)),

@@ -3,7 +3,7 @@
 use super::output::{Output, peak_rss_mb, table};
 use super::{DataDir, open_data, parse};
 use crate::Error;
-use crate::train::{Config, Epoch, Event, Layer, Run, Trainer, weights_sha256};
+use crate::train::{Config, Epoch, Event, Handover, Layer, Run, Trainer, weights_sha256};
 use clap::Args;
 use dirnet_datasets::Dataset;
 use indicatif::ProgressBar;
@@ -23,7 +23,7 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(20);
 pub(super) struct Train {
     /// A file of settings
     config: Option<PathBuf>,
-    /// Set any key of the configuration
+    /// Set any key of the configuration; stage.2.lr is that of the second stage
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse::setting)]
     sets: Vec<(String, String)>,
     /// Data set: a name of `dirnet data list`, npz:FILE or folder:DIR
@@ -114,6 +114,13 @@ struct EpochEvent<'a> {
 }
 
 #[derive(Serialize)]
+struct StageEvent<'a> {
+    event: &'static str,
+    #[serde(flatten)]
+    handover: &'a Handover,
+}
+
+#[derive(Serialize)]
 struct LayerEvent<'a> {
     event: &'static str,
     #[serde(flatten)]
@@ -158,7 +165,7 @@ impl Train {
             }
         };
         let work = Work { resume: run.dir(), stop: stop_on_ctrl_c(out) };
-        let of_teacher = match trainer.distill().is_some() && trainer.config.teacher.is_empty() {
+        let of_teacher = match trainer.wants_teacher() && trainer.config.teacher.is_empty() {
             true => own_teacher(&mut trainer, &run, &data, &work, out)?,
             false => 0.0,
         };
@@ -169,12 +176,29 @@ impl Train {
         Ok(())
     }
 
-    /// A flag beats the file, the file beats the default.
+    /// A flag beats the file, the file beats the default. It does not reach a stage that says otherwise,
+    /// so there it is refused.
     fn resolve(&self) -> Result<Config, Error> {
         let mut config = match &self.config {
             Some(path) => Config::read(path)?,
             None => Config::default(),
         };
+        let flags = [
+            ("method", self.method.is_some()),
+            ("estimator", !self.estimator.is_empty()),
+            ("epochs", self.epochs.is_some()),
+            ("lr", self.lr.is_some()),
+        ];
+        let flags = flags.iter().filter(|(_, given)| *given).map(|(key, _)| *key);
+        for key in self.sets.iter().map(|(key, _)| key.as_str()).chain(flags) {
+            if let Some(i) = config.stage.iter().position(|stage| stage.contains_key(key)) {
+                let number = i + 1;
+                return Err(Error::Setting(format!(
+                    "\"{key}\" is given, but stage {number} has its own; to change that one: \
+                     --set stage.{number}.{key}=..."
+                )));
+            }
+        }
         for (key, value) in &self.sets {
             config = config.with(key, value)?;
         }
@@ -280,9 +304,14 @@ fn stop_on_ctrl_c(out: &Output) -> Arc<AtomicBool> {
 }
 
 fn train(trainer: &mut Trainer, run: &Run, work: &Work<'_>, out: &Output) -> Result<(), Error> {
-    let Config { data, arch, method, epochs, .. } = trainer.config.clone();
+    let (Config { data, arch, .. }, epochs) = (trainer.config.clone(), trainer.epochs());
+    let method = &trainer.card.method;
     let [train, test] = trainer.samples();
     out.note(&format!("{method} {arch} on {data}: {train} training and {test} test images"));
+    let (stage, stages) = trainer.stage();
+    if stages > 1 {
+        out.note(&format!("stage {stage} of {stages}"));
+    }
     if let Some(distill) = trainer.distill() {
         let own = trainer.model.method.distill.is_some() || !trainer.config.distill.is_empty();
         let by = if own { "with a teacher" } else { "with a teacher, so RBD is on" };
@@ -313,6 +342,10 @@ fn train(trainer: &mut Trainer, run: &Run, work: &Work<'_>, out: &Output) -> Res
                     Ok(())
                 }
             }
+            Event::Stage(handover) => {
+                tell_stage(trainer, handover, &bar, out);
+                run.log(&StageEvent { event: "stage", handover })
+            }
             Event::Epoch(done) => tell_epoch(trainer, done, &bar, out)
                 .and_then(|()| run.save(trainer))
                 .and_then(|()| trainer.save_checkpoint(&run.checkpoint()))
@@ -340,13 +373,33 @@ fn train(trainer: &mut Trainer, run: &Run, work: &Work<'_>, out: &Output) -> Res
     Err(failed)
 }
 
+fn tell_stage(trainer: &Trainer, handover: &Handover, bar: &ProgressBar, out: &Output) {
+    let some = |what: &str, names: &[String]| match names.len() {
+        0 => String::new(),
+        n if n <= 6 => format!("; {what}: {}", names.join(", ")),
+        n => format!("; {what}: {}, and {} more", names[..6].join(", "), n - 6),
+    };
+    let Handover { stage, method, new, left } = handover;
+    let (_, stages) = trainer.stage();
+    let more = some("new", new) + &some("left behind", left);
+    let line = format!("stage {stage} of {stages}: {method}{more}");
+    if out.shows_bar() {
+        bar.println(line);
+    } else {
+        out.note(&line);
+    }
+    if out.verbose {
+        out.object(&StageEvent { event: "stage", handover });
+    }
+}
+
 fn tell_epoch(
     trainer: &Trainer,
     done: &Epoch,
     bar: &ProgressBar,
     out: &Output,
 ) -> Result<(), Error> {
-    let epochs = trainer.config.epochs;
+    let epochs = trainer.epochs();
     bar.set_prefix(format!("epoch {}/{epochs}", (done.epoch + 1).min(epochs)));
     let Epoch { epoch, train_loss, test_accuracy, seconds, .. } = done;
     let line = format!(
@@ -443,7 +496,9 @@ fn report(trainer: &Trainer, run: &Run, of_teacher: f64, out: &Output) {
         out.line(&inside(trainer, last.epoch));
     }
     let seconds = of_teacher + seconds(trainer);
-    let best = history.iter().map(|e| e.test_accuracy).fold(0.0, f64::max);
+    // Another stage's network is another one.
+    let same = history.iter().filter(|e| e.stage == last.stage);
+    let best = same.map(|e| e.test_accuracy).fold(0.0, f64::max);
     let dir = run.dir().display();
     out.line(&format!(
         "test accuracy {:.2} % after epoch {}, {seconds:.0} s\nthe run lies in {dir}",
@@ -459,10 +514,10 @@ fn report(trainer: &Trainer, run: &Run, of_teacher: f64, out: &Output) {
         command: "train",
         data: &config.data,
         arch: &config.arch,
-        method: &config.method,
+        method: &trainer.card.method,
         estimator: trainer.model.method.estimators(),
         seed: config.seed,
-        epochs: config.epochs,
+        epochs: trainer.epochs(),
         train_samples,
         test_samples,
         train_loss: last.train_loss,

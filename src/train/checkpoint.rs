@@ -3,7 +3,7 @@
 use super::config::Config;
 use super::layers::Signs;
 use super::trainer::{Position, Trainer};
-use crate::{Error, Tensor, npz};
+use crate::{Error, Params, Tensor, npz};
 use dirnet_datasets::Dataset;
 use std::collections::HashMap;
 use std::path::Path;
@@ -67,17 +67,25 @@ impl Trainer {
                 return Err(Error::file(path, format!("unknown entry {name}")));
             }
         }
-        if position.epoch > trainer.config.epochs || position.step > trainer.steps() {
+        let (_, stages) = trainer.stage();
+        if position.stage >= stages {
+            let stage = position.stage + 1;
+            return Err(Error::file(path, format!("stands in stage {stage}, expected {stages}")));
+        }
+        if position.epoch > trainer.epochs() || position.step > trainer.steps() {
             return Err(Error::file(
                 path,
                 format!(
                     "stands at epoch {}, step {}, beyond {} epochs of {} steps",
                     position.epoch,
                     position.step,
-                    trainer.config.epochs,
+                    trainer.epochs(),
                     trainer.steps()
                 ),
             ));
+        }
+        if position.stage > 0 {
+            trainer.enter(position.stage, Params::new())?;
         }
         trainer.params.assign(path, params)?;
         trainer

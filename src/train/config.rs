@@ -86,7 +86,23 @@ pub struct Config {
     pub holdout: f32,
     /// The version of this crate, in the `config.toml` of a run.
     pub version: String,
+    /// Stages of training, one after the other: in each, the keys that differ from the ones above.
+    pub stage: Vec<Table>,
 }
+
+/// Keys that are the same in all stages.
+const COMMON: &[&str] = &[
+    "data",
+    "arch",
+    "teacher",
+    "batch",
+    "seed",
+    "limit_train",
+    "limit_test",
+    "holdout",
+    "version",
+    "stage",
+];
 
 impl Default for Config {
     fn default() -> Self {
@@ -122,6 +138,7 @@ impl Default for Config {
             limit_test: 0,
             holdout: 0.0,
             version: env!("CARGO_PKG_VERSION").into(),
+            stage: vec![],
         }
     }
 }
@@ -149,16 +166,33 @@ impl Config {
         Ok(config)
     }
 
-    /// The same with one key set, as `--set key=value` does: a TOML value, or a bare word.
+    /// The same with one key set, as `--set key=value` does: a TOML value, or a bare word. `stage.2.lr` is
+    /// the `lr` of the second stage.
     ///
     /// # Errors
-    /// If there is no such key, or the value is of a wrong type.
+    /// If there is no such key or stage, or the value is of a wrong type.
     pub fn with(self, key: &str, value: &str) -> Result<Self, Error> {
         let parsed = format!("x = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("x"));
         self.with_value(key, parsed.unwrap_or_else(|| Value::String(value.into())))
     }
 
+    /// `2` and `lr` of `stage.2.lr`.
+    pub(crate) fn in_stage(key: &str) -> Option<(usize, &str)> {
+        let (number, key) = key.strip_prefix("stage.")?.split_once('.')?;
+        Some((number.parse().ok()?, key))
+    }
+
     fn with_value(&self, key: &str, value: Value) -> Result<Self, Error> {
+        if let Some((number, inner)) = Config::in_stage(key) {
+            let mut config = self.clone();
+            let count = config.stage.len();
+            let stage = number.checked_sub(1).and_then(|i| config.stage.get_mut(i));
+            let none = || Error::Setting(format!("key \"{key}\": the number of stages is {count}"));
+            let stage = stage.ok_or_else(none)?;
+            stage.insert(inner.into(), value);
+            *stage = stage_keys(number, stage.clone())?;
+            return Ok(config);
+        }
         let mut table = self.to_table();
         if !table.contains_key(key) {
             let known: Vec<&str> = table.keys().map(String::as_str).collect();
@@ -175,6 +209,15 @@ impl Config {
             // A method may be written out as a table.
             (_, Value::Table(recipe)) if key == "method" => {
                 Value::String(recipe::method("own", recipe)?.to_string())
+            }
+            (_, Value::Array(stages)) if key == "stage" => {
+                let keys = |(i, stage)| match stage {
+                    Value::Table(keys) => stage_keys(i + 1, keys).map(Value::Table),
+                    other => {
+                        Err(Error::Setting(format!("stage {} is {other}, expected keys", i + 1)))
+                    }
+                };
+                Value::Array(stages.into_iter().enumerate().map(keys).collect::<Result<_, _>>()?)
             }
             (_, value) => value,
         };
@@ -195,11 +238,50 @@ impl Config {
         toml::to_string(&self.to_table()).expect("strings, numbers and lists of them")
     }
 
+    /// The configuration of each stage: this one itself, if there are none. A stage whose `distill` is off
+    /// has no teacher.
+    ///
+    /// # Errors
+    /// If a key is wrong, named with its stage.
+    pub fn stages(&self) -> Result<Vec<Config>, Error> {
+        if self.stage.is_empty() {
+            return Ok(vec![self.clone()]);
+        }
+        let stages = self.stage.iter().enumerate().map(|(i, keys)| {
+            let mut config = Config { stage: vec![], ..self.clone() };
+            for (key, value) in stage_keys(i + 1, keys.clone())? {
+                config = config.with_value(&key, value)?;
+            }
+            if keys.contains_key("distill") && config.distill == "off" {
+                config.teacher.clear();
+            }
+            Ok(config)
+        });
+        stages.collect()
+    }
+
+    /// The same with each method as it prints itself: of a recipe's file, what it says.
+    pub(super) fn with_recipes(mut self) -> Result<Self, Error> {
+        self.method = self.method.parse::<Method>()?.to_string();
+        for (i, stage) in self.stage.iter_mut().enumerate() {
+            if let Some(Value::String(text)) = stage.get_mut("method") {
+                let method = text.parse::<Method>().map_err(|e| of_stage(i + 1, e))?;
+                *text = method.to_string();
+            }
+        }
+        Ok(self)
+    }
+
     /// Checks what can be checked before data is read.
     ///
     /// # Errors
     /// If a value is out of range, named by its key.
     pub fn check(&self) -> Result<(), Error> {
+        if !self.stage.is_empty() {
+            for (i, config) in self.stages()?.iter().enumerate() {
+                config.check().map_err(|e| of_stage(i + 1, e))?;
+            }
+        }
         let range = |key: &str, found: &dyn std::fmt::Display, ok: bool, expected: &str| {
             let message = || format!("key \"{key}\" is {found}, expected {expected}");
             if ok { Ok(()) } else { Err(Error::Setting(message())) }
@@ -258,6 +340,7 @@ impl Config {
             estimator: String::new(),
             teacher: String::new(),
             distill: "off".into(),
+            stage: vec![],
             ..self.clone()
         }
     }
@@ -322,6 +405,24 @@ impl Config {
     }
 }
 
+/// The keys of a stage, each checked on its own.
+fn stage_keys(number: usize, keys: Table) -> Result<Table, Error> {
+    let mut checked = Table::new();
+    for (key, value) in keys {
+        if COMMON.contains(&key.as_str()) {
+            let why = format!("key \"{key}\" is the same in all stages; it stands above them");
+            return Err(of_stage(number, Error::Setting(why)));
+        }
+        let with = Config::default().with_value(&key, value).map_err(|e| of_stage(number, e))?;
+        checked.extend(with.to_table().remove(&key).map(|value| (key, value)));
+    }
+    Ok(checked)
+}
+
+pub(super) fn of_stage(number: usize, e: Error) -> Error {
+    Error::Setting(format!("stage {number}: {e}"))
+}
+
 /// Why a method's weights can't be bits that are flipped one by one by their gradient, if so.
 fn keeps_from_flipping(method: &Method) -> Option<String> {
     let Some(weights) = &method.weights else {
@@ -350,6 +451,21 @@ fn keeps_from_flipping(method: &Method) -> Option<String> {
 mod tests {
     use super::*;
     use crate::models::with_estimators;
+
+    #[test]
+    fn a_stage_is_the_rest_with_some_keys_of_its_own() {
+        let text = "epochs = 7\nteacher = \"t\"\n[[stage]]\nmethod = \"bnn+32w1a\"\nlr = 1\n\
+            distill = \"off\"\n[[stage]]\nepochs = 3\n";
+        let config = Config::parse(text).unwrap();
+        assert_eq!(Config::parse(&config.to_toml()).unwrap(), config);
+        let config = config.with("stage.2.method", "bnn").unwrap().with("seed", "9").unwrap();
+        let stages = config.stages().unwrap();
+        let of = |c: &Config| (c.method.clone(), c.epochs, c.lr, c.seed, c.teacher.clone());
+        assert_eq!(of(&stages[0]), ("bnn+32w1a".into(), 7, 1.0, 9, "".into()));
+        assert_eq!(of(&stages[1]), ("bnn".into(), 3, Config::default().lr, 9, "t".into()));
+        let message = config.with("stage.3.lr", "1").unwrap_err().to_string();
+        assert!(message.contains("the number of stages is 2"), "{message}");
+    }
 
     #[test]
     fn what_is_written_is_what_is_read() {
@@ -381,6 +497,24 @@ mod tests {
             let config = Config::default().with(key, value).unwrap();
             let message = config.check().unwrap_err().to_string();
             assert!(message.contains(expected), "{key}={value}: {message}");
+        }
+        for (text, expected) in [
+            ("[[stage]]\n[[stage]]\nlrr = 1", "stage 2: unknown key \"lrr\"; did you mean \"lr\"?"),
+            ("[[stage]]\nseed = 1", "stage 1: key \"seed\" is the same in all stages"),
+            ("[[stage]]\nepochs = \"x\"", "stage 1: key \"epochs\""),
+            ("stage = 3", "key \"stage\" is 3"),
+            ("stage = [3]", "stage 1 is 3, expected keys"),
+            ("[stage]\nlr = 1", "key \"stage\""),
+        ] {
+            let message = Config::parse(text).unwrap_err().to_string();
+            assert!(message.contains(expected), "{text}: {message}");
+        }
+        for (text, expected) in [
+            ("[[stage]]\n[[stage]]\nlr = -1", "stage 2: key \"lr\" is -1"),
+            ("[[stage]]\noptimizer = \"x\"", "stage 1: unknown optimizer \"x\""),
+        ] {
+            let message = Config::parse(text).unwrap().check().unwrap_err().to_string();
+            assert!(message.contains(expected), "{text}: {message}");
         }
         let bop = Config { optimizer: "bop".into(), ..Config::default() };
         let why = |method: &str, estimator: &str| {

@@ -15,7 +15,7 @@ pub use config::Config;
 pub use evaluate::{Score, evaluate};
 pub use layers::Layer;
 pub use run::{Run, weights_sha256};
-pub use trainer::{Epoch, Event, Trainer};
+pub use trainer::{Epoch, Event, Handover, Trainer};
 
 use crate::Tensor;
 use dirnet_datasets::Batch;

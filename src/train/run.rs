@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 /// | file | what |
 /// | --- | --- |
 /// | `config.toml` | everything that decides it, resolved |
-/// | `metrics.csv` | a row an epoch |
+/// | `metrics.csv` | a row an epoch; with stages, the last column says which |
 /// | `layers.csv` | a row an epoch and binary layer: flips, information, errors, as in [`Layer`] |
 /// | `log.jsonl` | what happened, an object a line |
 /// | `model.npz` | the parameters after the last epoch, readable by NumPy |
@@ -127,11 +127,13 @@ impl Run {
     /// If a file can't be written.
     pub fn save(&self, trainer: &Trainer) -> Result<(), Error> {
         files::write_whole(&self.dir.join("metrics.csv"), |out| {
-            writeln!(out, "epoch,lr,train_loss,test_loss,test_accuracy,seconds")?;
+            let stages = if trainer.config.stage.is_empty() { "" } else { ",stage" };
+            writeln!(out, "epoch,lr,train_loss,test_loss,test_accuracy,seconds{stages}")?;
             for e in trainer.history() {
+                let stage = e.stage.map_or(String::new(), |stage| format!(",{stage}"));
                 writeln!(
                     out,
-                    "{},{},{:.6},{:.6},{:.4},{:.3}",
+                    "{},{},{:.6},{:.6},{:.4},{:.3}{stage}",
                     e.epoch, e.lr, e.train_loss, e.test_loss, e.test_accuracy, e.seconds
                 )?;
             }
@@ -172,9 +174,11 @@ impl Run {
 
 /// `DATA-ARCH-METHOD-SEED`, in characters that any file system takes.
 fn default_name(config: &Config) -> String {
+    let last = config.stage.last().and_then(|stage| stage.get("method")?.as_str());
+    let method = last.unwrap_or(&config.method);
     // Of a recipe, its name.
-    let method = config.method.parse::<Method>();
-    let method = method.map_or(config.method.clone(), |method| method.spec.to_string());
+    let method =
+        method.parse::<Method>().map_or(method.to_string(), |method| method.spec.to_string());
     let name = format!("{}-{}-{}-{}", config.data, config.arch, method, config.seed);
     let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.+=".contains(c) { c } else { '_' };
     let name: String = name.chars().map(plain).collect();
@@ -264,6 +268,90 @@ mod tests {
         };
         assert_eq!(hash(7, 1), hash(7, 2));
         assert_ne!(hash(7, 1), hash(8, 1));
+    }
+
+    #[test]
+    fn stages_hand_over_by_name_and_resume_anywhere() {
+        let data = dirnet_datasets::digits();
+        let dir = tempfile::tempdir().unwrap();
+        let (path, model) = (dir.path().join("state.npz"), dir.path().join("model.npz"));
+        let stage = |text: &str| text.parse().unwrap();
+        let config = || Config {
+            arch: "vgg-small(width=0.1)".into(),
+            limit_test: 100,
+            stage: vec![
+                stage("method = \"fp32\"\nepochs = 1"),
+                stage("method = \"recu+32w1a\"\nepochs = 2\nlr = 0.001"),
+                stage("method = \"recu\"\nepochs = 1\noptimizer = \"sgd\"\nlr = 0.01"),
+            ],
+            ..small()
+        };
+        let mut whole = Trainer::new(config(), &data).unwrap();
+        let (mut seen, mut steps, mut before) = (Vec::new(), 0, None);
+        let ended = whole.run(|trainer, event| {
+            match event {
+                Event::Step { .. } => steps += 1,
+                Event::Epoch(_) => before = Some(trainer.params.clone()),
+                Event::Stage(handover) => {
+                    let last = before.as_ref().unwrap();
+                    let of = |params: &Params, name: &str| {
+                        params[params.id(name).unwrap()].value.clone()
+                    };
+                    for name in ["conv1.weight", "bn3.running_mean", "fc.bias"] {
+                        assert_eq!(of(last, name), of(&trainer.params, name), "{name}");
+                    }
+                    if handover.stage == 3 {
+                        // A learned scale begins at the mean of the weights that were taken over.
+                        let w = of(&trainer.params, "conv1.weight");
+                        let n = w.len() / w.shape()[0];
+                        let mean = w[..n].iter().map(|w| w.abs()).sum::<f32>() / n as f32;
+                        let scale = of(&trainer.params, "conv1.scale")[0];
+                        assert!((scale - mean).abs() < 1e-5 * mean, "{scale}, {mean}");
+                    }
+                    seen.push(handover.clone());
+                }
+            }
+            true
+        });
+        assert!(ended.unwrap() && steps == 16);
+        assert_eq!(seen.iter().map(|h| h.stage).collect::<Vec<_>>(), [2, 3]);
+        assert!(seen[0].new.is_empty() && seen[0].left.is_empty(), "{seen:?}");
+        assert_eq!(seen[1].new.iter().filter(|name| name.ends_with(".scale")).count(), 5);
+        assert!(seen[1].left.is_empty(), "{seen:?}");
+        // Each stage has a schedule of its own, from its beginning to its end.
+        let expected = [(1, 4e-3), (2, 1e-3), (2, 5e-4), (3, 1e-2)];
+        for (epoch, (stage, lr)) in whole.history().iter().zip(expected) {
+            assert_eq!(epoch.stage, Some(stage));
+            assert!((epoch.lr - lr).abs() < 1e-6 * lr, "{epoch:?}");
+        }
+        whole.card.save(&whole.params, &model).unwrap();
+        let (_, loaded, card) = crate::models::Card::load(&model).unwrap();
+        assert_eq!((loaded.method.to_string(), card.method), ("recu".into(), "recu".into()));
+
+        // Within the first stage, at its end, within the second, at its end, within the last.
+        for stop in [3, 4, 7, 12, 14] {
+            let mut steps = 0;
+            let mut first = Trainer::new(config(), &data).unwrap();
+            first
+                .run(|trainer, event| {
+                    steps += usize::from(matches!(event, Event::Step { .. }));
+                    let epoch = matches!(event, Event::Epoch(_)) == (stop % 4 == 0);
+                    if steps == stop && epoch {
+                        trainer.save_checkpoint(&path).unwrap();
+                    }
+                    steps < stop || !epoch
+                })
+                .unwrap();
+            let mut second = Trainer::resume(config(), &data, &path).unwrap();
+            assert!(second.run(|_, _| true).unwrap());
+            assert_eq!(weights_sha256(&second.params), weights_sha256(&whole.params), "{stop}");
+            assert_eq!(second.layers(), whole.layers(), "{stop}");
+        }
+
+        let mut wrong = config();
+        wrong.stage[2].insert("optimizer".into(), "bop".into());
+        let message = Trainer::new(wrong, &data).unwrap_err().to_string();
+        assert!(message.contains("stage 3: optimizer \"bop\" flips bits"), "{message}");
     }
 
     #[test]
