@@ -5,7 +5,7 @@
 //! that holds what the operation saved, and running the closure frees it.
 
 use crate::watch::{Cost, LayerNote, NotFinite, SignNote, Watch};
-use crate::{ParamId, Params, Tensor};
+use crate::{ParamId, Params, Rng, Tensor};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
@@ -46,6 +46,8 @@ pub struct Tape<'p> {
     params: &'p Params,
     training: bool,
     progress: f32,
+    /// Seed, epoch and step.
+    key: (u64, [u64; 2]),
     watch: Watch,
     nodes: RefCell<Vec<Node>>,
     leaves: RefCell<HashMap<ParamId, usize>>,
@@ -62,6 +64,7 @@ impl<'p> Tape<'p> {
             params,
             training,
             progress: 0.0,
+            key: (0, [0, 0]),
             watch: Watch::Nothing,
             nodes: RefCell::default(),
             leaves: RefCell::default(),
@@ -84,6 +87,17 @@ impl<'p> Tape<'p> {
     /// estimators and of the learning rate go by.
     pub fn at(self, progress: f32) -> Self {
         Tape { progress, ..self }
+    }
+    /// The same with random numbers of its own: those of a seed, an epoch and a step, where an operation
+    /// draws some. A loop that does not say this draws the same ones in each step.
+    pub fn drawing(self, seed: u64, [epoch, step]: [u64; 2]) -> Self {
+        Tape { key: (seed, [epoch, step]), ..self }
+    }
+    /// Streams of random numbers, told apart by a number, for a purpose in the present layer.
+    pub fn draws(&self, purpose: &str) -> impl Fn(u64) -> Rng + Sync + use<> {
+        let purpose = format!("{purpose} of {}", self.layer.borrow());
+        let (seed, [epoch, step]) = self.key;
+        move |stream| Rng::keyed(seed, &purpose, &[epoch, step, stream])
     }
     /// The same with an eye on something.
     pub fn watching(self, watch: Watch) -> Self {

@@ -393,7 +393,8 @@ impl Trainer {
     }
 
     fn tape(&self) -> Tape<'_> {
-        let tape = Tape::train(&self.params).at(self.progress());
+        let at = [self.at.epoch as u64, self.at.step as u64];
+        let tape = Tape::train(&self.params).at(self.progress()).drawing(self.config.seed, at);
         let compared = self.distill.is_some_and(|distill| distill.features > 0.0);
         if compared { tape.keeping_representations() } else { tape }
     }
