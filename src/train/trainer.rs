@@ -8,7 +8,6 @@ use crate::binarize::Distill;
 use crate::models::{Card, Model, with_estimators};
 use crate::nn::Module;
 use crate::optim::Optimize;
-
 use crate::watch::{NotFinite, SignNote, Watch};
 use crate::{Error, Method, Param, Params, Rng, Tape, Tensor, Var};
 use dirnet_datasets::{Augment, Batch, Batches, Dataset, Split};

@@ -68,8 +68,12 @@ impl Mask {
     /// The mask of these [`Mask::words`], if there are as many as `len` elements take and nothing is
     /// set beyond them.
     pub fn from_words(len: usize, words: Vec<u64>) -> Option<Mask> {
-        let beyond = words.last().is_some_and(|last| len % 64 > 0 && last >> (len % 64) > 0);
-        (words.len() == len.div_ceil(64) && !beyond).then_some(Mask { len, words })
+        let inside = match len % 64 {
+            0 => u64::MAX,
+            rest => (1 << rest) - 1,
+        };
+        let whole = words.last().is_none_or(|last| last & !inside == 0);
+        (words.len() == len.div_ceil(64) && whole).then_some(Mask { len, words })
     }
 
     /// Elements, set or not.
