@@ -46,12 +46,31 @@ pub struct Param {
 pub struct Params {
     entries: Vec<Param>,
     by_name: HashMap<String, ParamId>,
+    /// Numbers that entries of these names begin with.
+    start: HashMap<String, Tensor>,
 }
 
 impl Params {
     /// An empty table.
     pub fn new() -> Self {
         Params::default()
+    }
+
+    /// An empty table, whose entries begin with the numbers of another one where name and shape agree:
+    /// whatever numbers they are added with.
+    ///
+    /// ```
+    /// use dirnet::{Params, Role, Tensor};
+    /// let mut before = Params::new();
+    /// before.add("a", Role::Weight, Tensor::from([1.0, 2.0]));
+    /// let mut params = Params::starting_from(&before);
+    /// let a = params.add("a", Role::Latent, Tensor::zeros([2]));
+    /// let b = params.add("b", Role::Weight, Tensor::zeros([2]));
+    /// assert_eq!((params[a].value[1], params[b].value[1]), (2.0, 0.0));
+    /// ```
+    pub fn starting_from(other: &Params) -> Self {
+        let start = other.entries.iter().map(|p| (p.name.clone(), p.value.clone())).collect();
+        Params { start, ..Params::default() }
     }
 
     /// Adds an entry.
@@ -61,6 +80,8 @@ impl Params {
     #[track_caller]
     pub fn add(&mut self, name: impl Into<String>, role: Role, value: Tensor) -> ParamId {
         let name = name.into();
+        let fits = |x: &Tensor| x.shape() == value.shape();
+        let value = self.start.remove(&name).filter(fits).unwrap_or(value);
         let id = ParamId(self.entries.len());
         let before = self.by_name.insert(name.clone(), id);
         assert!(before.is_none(), "params: the name {name} is taken");

@@ -4,8 +4,8 @@
 //! topological; the way back is one loop from the last node to the first. A node owns a closure
 //! that holds what the operation saved, and running the closure frees it.
 
-use crate::watch::{Cost, LayerNote, NotFinite, Watch};
-use crate::{ParamId, Params, Tensor};
+use crate::watch::{Cost, LayerNote, NotFinite, SignNote, Watch};
+use crate::{ParamId, Params, Rng, Tensor};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
@@ -46,6 +46,8 @@ pub struct Tape<'p> {
     params: &'p Params,
     training: bool,
     progress: f32,
+    /// Seed, epoch and step.
+    key: (u64, [u64; 2]),
     watch: Watch,
     nodes: RefCell<Vec<Node>>,
     leaves: RefCell<HashMap<ParamId, usize>>,
@@ -64,6 +66,7 @@ impl<'p> Tape<'p> {
             params,
             training,
             progress: 0.0,
+            key: (0, [0, 0]),
             watch: Watch::Nothing,
             nodes: RefCell::default(),
             leaves: RefCell::default(),
@@ -87,6 +90,17 @@ impl<'p> Tape<'p> {
     /// estimators and of the learning rate go by.
     pub fn at(self, progress: f32) -> Self {
         Tape { progress, ..self }
+    }
+    /// The same with random numbers of its own: those of a seed, an epoch and a step, where an operation
+    /// draws some. A loop that does not say this draws the same ones in each step.
+    pub fn drawing(self, seed: u64, [epoch, step]: [u64; 2]) -> Self {
+        Tape { key: (seed, [epoch, step]), ..self }
+    }
+    /// Streams of random numbers, told apart by a number, for a purpose in the present layer.
+    pub fn draws(&self, purpose: &str) -> impl Fn(u64) -> Rng + Sync + use<> {
+        let purpose = format!("{purpose} of {}", self.layer.borrow());
+        let (seed, [epoch, step]) = self.key;
+        move |stream| Rng::keyed(seed, &purpose, &[epoch, step, stream])
     }
     /// The same with an eye on something.
     pub fn watching(self, watch: Watch) -> Self {
@@ -128,6 +142,10 @@ impl<'p> Tape<'p> {
     /// What it noted.
     pub fn watched(&self) -> &Watch {
         &self.watch
+    }
+    /// The same, when its work is done.
+    pub fn into_watched(self) -> Watch {
+        self.watch
     }
 
     /// A value that wants no gradient: an image, a label.
@@ -253,6 +271,18 @@ impl<'p> Tape<'p> {
             node
         });
         Var { tape: self, node, value }
+    }
+
+    /// Adds to what is noted of the signs of the present layer; `add` runs only where they are watched.
+    pub(crate) fn note_signs(&self, add: impl FnOnce(&mut SignNote)) {
+        let Watch::Signs(notes) = &self.watch else { return };
+        let (layer, mut notes) = (self.layer.borrow().to_string(), notes.borrow_mut());
+        if notes.last().is_none_or(|note| note.layer != layer) {
+            notes.push(SignNote { layer, signs: None, weights: None, activations: None });
+        }
+        if let Some(note) = notes.last_mut() {
+            add(note);
+        }
     }
 
     fn note_forward(&self, operation: &'static str) -> Option<usize> {

@@ -1,7 +1,9 @@
 //! What a tape can be asked to note beside its work: where a NaN began, what each operation costs,
-//! what the layers are.
+//! what the layers are, what their signs are.
 
+use crate::Tensor;
 use dirnet_kernels::ConvGeom;
+use dirnet_kernels::bits::{self, Mask};
 use std::cell::RefCell;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -18,6 +20,8 @@ pub enum Watch {
     Costs(RefCell<Costs>),
     /// The layers that were passed, in order.
     Layers(RefCell<Vec<LayerNote>>),
+    /// The signs of binary layers, in the order they were passed.
+    Signs(RefCell<Vec<SignNote>>),
 }
 
 impl Watch {
@@ -32,6 +36,18 @@ impl Watch {
     /// List the layers.
     pub fn layers() -> Self {
         Watch::Layers(RefCell::default())
+    }
+    /// Keep the signs of weights; on an evaluating tape also say what becomes of weights and
+    /// activations.
+    pub fn signs() -> Self {
+        Watch::Signs(RefCell::default())
+    }
+    /// The notes of [`Watch::signs`]; none of another kind.
+    pub fn into_signs(self) -> Vec<SignNote> {
+        match self {
+            Watch::Signs(notes) => notes.into_inner(),
+            _ => Vec::new(),
+        }
     }
 }
 
@@ -112,5 +128,66 @@ impl LayerNote {
     /// Bytes of its learned numbers in 32 bits each.
     pub fn bytes_float(&self) -> usize {
         4 * (self.params_1bit + self.params_32bit)
+    }
+}
+
+/// What a binary layer makes of its weights and activations.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SignNote {
+    /// As its parameters are named.
+    pub layer: String,
+    /// Which weights are +1, if they are binary.
+    pub signs: Option<Mask>,
+    /// What becomes of the weights, on an evaluating tape.
+    pub weights: Option<Binarized>,
+    /// What becomes of the activations, on an evaluating tape.
+    pub activations: Option<Binarized>,
+}
+
+/// What numbers keep and lose when only their signs are left.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Binarized {
+    /// `H(p) = -p·log2(p) - (1-p)·log2(1-p)` with `p` the share of +1 in the layer, in bits.
+    pub entropy: f64,
+    /// The same for each channel, output channels of weights, and then their mean.
+    pub entropy_channel: f64,
+    /// `‖x - Q(x)‖² / ‖x‖²`; `None` where all `x` are 0.
+    pub error: Option<f64>,
+}
+
+/// The entropy of a bit that is set with probability `p`, in bits.
+///
+/// ```
+/// use dirnet::watch::entropy;
+/// assert_eq!((entropy(0.5), entropy(0.0), entropy(1.0)), (1.0, 0.0, 0.0));
+/// ```
+pub fn entropy(p: f64) -> f64 {
+    let term = |p: f64| if p > 0.0 { -p * p.log2() } else { 0.0 };
+    term(p) + term(1.0 - p)
+}
+
+impl Binarized {
+    /// Of numbers `y` whose signs are taken, with channels along an axis, and of numbers `x` for
+    /// which `q` is put.
+    pub(crate) fn of(y: &Tensor, axis: usize, x: &Tensor, q: &Tensor) -> Self {
+        let (channels, area) = (y.shape()[axis], y.shape()[axis + 1..].iter().product::<usize>());
+        let mut positive = vec![0usize; channels];
+        for (run, channel) in y.chunks(area.max(1)).zip((0..channels).cycle()) {
+            positive[channel] += run.iter().filter(|&&y| bits::sign(y) > 0.0).count();
+        }
+        let share = |n: usize, of: usize| n as f64 / of.max(1) as f64;
+        let each = y.len() / channels.max(1);
+        let sum: f64 = positive.iter().map(|&n| entropy(share(n, each))).sum();
+        let (mut lost, mut all) = (0.0, 0.0);
+        for (&x, &q) in x.iter().zip(&**q) {
+            let (x, q) = (f64::from(x), f64::from(q));
+            lost += (x - q) * (x - q);
+            all += x * x;
+        }
+        Binarized {
+            entropy: entropy(share(positive.iter().sum(), y.len())),
+            entropy_channel: sum / channels.max(1) as f64,
+            error: (all > 0.0).then(|| lost / all),
+        }
     }
 }

@@ -72,11 +72,18 @@ fn a_run_leaves_what_it_promises_and_can_be_used() {
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     assert_eq!(lines.iter().filter(|line| line["event"] == "epoch").count(), 3);
+    let layers: Vec<&Value> = lines.iter().filter(|line| line["event"] == "layer").collect();
+    let expected = "event epoch layer flip_ratio flip_ratio_step weight_entropy \
+        weight_entropy_channel weight_error activation_entropy activation_entropy_channel \
+        activation_error";
+    assert_eq!((layers.len(), keys(layers[0])), (3, sorted(expected)));
 
     let run = dir.join(done["out"].as_str().unwrap());
-    for file in ["config.toml", "metrics.csv", "model.npz", "checkpoint/state.npz", "log.jsonl"] {
+    for file in ["config.toml", "model.npz", "checkpoint/state.npz"] {
         assert!(run.join(file).is_file(), "{file}");
     }
+    assert_eq!(fs::read_to_string(run.join("layers.csv")).unwrap().lines().count(), 4);
+    assert_eq!(fs::read_to_string(run.join("log.jsonl")).unwrap().lines().count(), 6);
     assert_eq!(fs::read_to_string(run.join("metrics.csv")).unwrap().lines().count(), 4);
 
     let out = run.to_str().unwrap();
@@ -180,6 +187,67 @@ fn a_run_can_start_from_another_one() {
     assert!(loss(&second) < loss(&first), "{second}");
     let other = ["train", "--data", "digits", "--arch", "mlp(hidden=16)", "--init", "first"];
     refused(dir.path(), &other, &["first", "layer1.weight has shape [32, 64], expected [16, 64]"]);
+}
+
+#[test]
+fn stages_are_one_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let text = "data = \"digits\"\narch = \"mlp(hidden=32)\"\nepochs = 2\n\
+        [[stage]]\nmethod = \"fp32\"\n[[stage]]\nmethod = \"reactnet\"\ndistill = \"off\"\nepochs = 1\n";
+    fs::write(dir.join("stages.toml"), text).unwrap();
+    let train = ["train", "stages.toml", "--out", "run"];
+    let output = dirnet(dir, &[&train[..], &["--json", "-v"]].concat());
+    let done = json(&output);
+    assert_eq!((&done["method"], &done["epochs"]), (&"reactnet".into(), &3.into()));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("stage 2 of 2: reactnet; new: "), "{stderr}");
+    assert!(stderr.contains("layer2.activations.shift.b"), "{stderr}");
+    let rows = fs::read_to_string(dir.join("run/metrics.csv")).unwrap();
+    let stages: Vec<&str> = rows.lines().map(|row| row.rsplit(',').next().unwrap()).collect();
+    assert_eq!(stages, ["stage", "1", "1", "2"]);
+    let log = fs::read_to_string(dir.join("run/log.jsonl")).unwrap();
+    assert_eq!(log.matches("\"event\":\"stage\"").count(), 1);
+    let evaluated = json(&dirnet(dir, &["eval", "run", "--json"]));
+    assert_eq!(evaluated["accuracy"], done["test_accuracy"]);
+
+    // A flag reaches what stands above the stages, and is refused where that would say nothing.
+    let short =
+        ["train", "stages.toml", "--out", "short", "--json", "-q", "--set", "stage.1.epochs=1"];
+    assert_eq!(json(&dirnet(dir, &short))["epochs"], 2);
+    let longer = ["train", "stages.toml", "--out", "longer", "--json", "-q", "--lr", "0.001"];
+    assert_eq!(json(&dirnet(dir, &longer))["epochs"], 3);
+    let other = ["train", "stages.toml", "--epochs", "5"];
+    refused(dir, &other, &["\"epochs\"", "stage 2 has its own", "--set stage.2.epochs="]);
+    let third = ["train", "stages.toml", "--set", "stage.3.epochs=5"];
+    refused(dir, &third, &["stage.3.epochs", "the number of stages is 2"]);
+    fs::write(dir.join("wrong.toml"), text.replace("distill", "distil")).unwrap();
+    let wrong = ["train", "wrong.toml"];
+    refused(dir, &wrong, &["wrong.toml", "stage 2", "did you mean \"distill\"?"]);
+    fs::write(dir.join("wrong.toml"), text.replace("reactnet", "react")).unwrap();
+    refused(dir, &wrong, &["stage 2", "\"react\""]);
+}
+
+#[test]
+fn every_recipe_of_ours_can_be_trained() {
+    let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
+    let mut count = 0;
+    for entry in fs::read_dir(configs).unwrap() {
+        let path = entry.unwrap().path();
+        let config = dirnet::train::Config::read(&path).unwrap();
+        let few = ["limit_train=64", "limit_test=50", "batch=32"];
+        let stages = 1..=config.stage.len();
+        let short = few.iter().map(|set| set.to_string());
+        let short = short.chain(stages.map(|i| format!("stage.{i}.epochs=1")));
+        let sets: Vec<String> = short.flat_map(|set| ["--set".to_string(), set]).collect();
+        let dir = tempfile::tempdir().unwrap();
+        let mut args = vec!["train", path.to_str().unwrap(), "--out", "run", "--json", "-q"];
+        args.extend(sets.iter().map(String::as_str));
+        let done = json(&dirnet(dir.path(), &args));
+        assert_eq!(done["epochs"], config.stage.len(), "{path:?}");
+        count += 1;
+    }
+    assert!(count >= 3);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use dirnet::binarize::{
 use dirnet::models::{Model, Task};
 use dirnet::nn::{BatchNorm, BinConv2d, Conv2d, Linear, Module};
 use dirnet::ops::{Conv, concat};
-use dirnet::optim::{Adam, Optimize, Schedule, Sgd};
+use dirnet::optim::{Adam, Bop, Optimize, Schedule, Sgd};
 use dirnet::{Method, Params, Rng, Role, Spec, Tape, Tensor, Var};
 use std::sync::Arc;
 
@@ -421,6 +421,13 @@ fn optimisers_schedules_and_clipping() {
             let [beta1, beta2, eps, decay, lr] = case.settings().map(|x| x as f32);
             let adam = Adam::new(lr).betas(beta1, beta2).eps(eps).decay(decay);
             steps(case, if name.starts_with("adamw") { adam.decoupled() } else { adam });
+        } else if name.starts_with("bop2") {
+            let [gamma, threshold, sigma, unbiased] = case.settings().map(|x| x as f32);
+            let bop = Bop::new(0.1).gamma(gamma).threshold(threshold);
+            steps(case, bop.second_order(sigma, unbiased == 1.0));
+        } else if name.starts_with("bop") {
+            let [gamma, threshold] = case.settings().map(|x| x as f32);
+            steps(case, Bop::new(0.1).gamma(gamma).threshold(threshold));
         } else if name.starts_with("clip_norm") {
             let mut params = Params::new();
             let ids = ["a", "b"]

@@ -90,7 +90,7 @@ fn check_conv(g: &ConvGeom, seed: u64) {
             let mut again = vec![i16::MIN; g.y_len()];
             let moments = bits::conv2d_i16_moments(g, &image, &filters, *pad, &mut again);
             let mut want_moments = vec![[0, 0]; g.o];
-            for (i, y) in y.iter().map(|&y| y as i64).enumerate() {
+            for (i, y) in y.iter().copied().enumerate() {
                 let [sum, squares] = &mut want_moments[i / (g.oh * g.ow) % g.o];
                 (*sum, *squares) = (*sum + y, *squares + y * y);
             }

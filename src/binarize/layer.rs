@@ -13,8 +13,13 @@
 use super::part::{Chain, Part, row_means};
 use super::{Estimator, Pad, Scale};
 use crate::ops::Conv;
+use crate::watch::Binarized;
 use crate::{ParamId, Params, Role, Tape, Tensor, Var};
+use dirnet_kernels::bits::Mask;
 use std::sync::Arc;
+
+/// Images of a batch that are enough to tell what becomes of activations.
+const ENOUGH: usize = 64;
 
 /// What becomes of weights: a recipe.
 ///
@@ -59,8 +64,10 @@ impl Latent {
     /// `NAME.weights.PART.…`.
     pub fn new(params: &mut Params, name: &str, start: Tensor, recipe: &Weights) -> Self {
         let shape = start.shape().to_vec();
-        let scale = (recipe.scale == Scale::Learned).then(|| super::scale::mean_abs(&start));
         let weight = params.add(format!("{name}.weight"), Role::Latent, start);
+        // Of the weights as they are in the table, which may have begun with others.
+        let scale =
+            (recipe.scale == Scale::Learned).then(|| super::scale::mean_abs(&params[weight].value));
         Latent {
             weight,
             scale: scale.map(|s| params.add(format!("{name}.scale"), Role::Weight, s)),
@@ -92,7 +99,17 @@ impl Latent {
         // Of a filter of a single weight the mean is all there is, and its sign would not count.
         let single = w.value().len() <= w.shape()[0];
         let offset = (self.recipe.offset && !single).then(|| row_means(&w));
-        Ready { y, beside, scale, offset, estimator: self.recipe.estimator.clone() }
+        let ready = Ready { y, beside, scale, offset, estimator: self.recipe.estimator.clone() };
+        tape.note_signs(|note| {
+            note.signs = Some(Mask::signs(ready.y.value()));
+            if !tape.is_training() {
+                // With an offset the levels are those of the weights as they were.
+                let meant = if ready.offset.is_some() { &w } else { &ready.y };
+                let (y, q) = (ready.y.value(), ready.binarized());
+                note.weights = Some(Binarized::of(y, 0, meant.value(), q.value()));
+            }
+        });
+        ready
     }
 }
 
@@ -148,8 +165,26 @@ impl Inputs {
 
     /// The binary inputs in floats.
     pub fn binarized<'t>(&self, x: &Var<'t>) -> Var<'t> {
-        let (x, beside) = self.chain.prepare(x);
+        let (x, beside) = self.prepare(x);
         self.levelled(&x, beside)
+    }
+
+    /// Ready for their sign, and what is added to the signs.
+    fn prepare<'t>(&self, x: &Var<'t>) -> (Var<'t>, Option<Var<'t>>) {
+        let (prepared, beside) = self.chain.prepare(x);
+        x.tape().note_signs(|note| {
+            if !x.tape().is_training() {
+                let y = first_images(&prepared);
+                // With levels the signs stand for the inputs as they came.
+                let meant = match self.chain.levels(x.tape()) {
+                    Some(_) => first_images(x),
+                    None => y.clone(),
+                };
+                let q = self.levelled(&y, None);
+                note.activations = Some(Binarized::of(y.value(), 1, meant.value(), q.value()));
+            }
+        });
+        (prepared, beside)
     }
 
     fn levelled<'t>(&self, prepared: &Var<'t>, beside: Option<Var<'t>>) -> Var<'t> {
@@ -167,7 +202,7 @@ impl Inputs {
     /// something is added to the signs, since that leaves no bits to compute from.
     #[track_caller]
     pub fn conv2d<'t>(&self, x: &Var<'t>, w: &Ready<'t>, how: Conv) -> Var<'t> {
-        let (prepared, beside) = self.chain.prepare(x);
+        let (prepared, beside) = self.prepare(x);
         let y = match beside.is_some() || w.beside.is_some() {
             true => self.levelled(&prepared, beside).conv2d(&w.binarized(), how),
             false => self.convolved(&prepared, w, how),
@@ -221,7 +256,7 @@ impl Inputs {
     /// The dense product of `N IN` binary inputs with `OUT IN` binary weights, from the bits.
     #[track_caller]
     pub fn linear<'t>(&self, x: &Var<'t>, w: &Ready<'t>) -> Var<'t> {
-        let (prepared, beside) = self.chain.prepare(x);
+        let (prepared, beside) = self.prepare(x);
         if beside.is_some() || w.beside.is_some() {
             return self.levelled(&prepared, beside).linear(&w.binarized());
         }
@@ -235,6 +270,13 @@ impl Inputs {
         let w = Ready { y: w.y.reshape([o, k, 1, 1]), ..w.clone() };
         self.convolved(&prepared.reshape([n, k, 1, 1]), &w, Conv::valid()).reshape([n, o])
     }
+}
+
+/// The first images of a batch, as a constant.
+fn first_images<'t>(x: &Var<'t>) -> Var<'t> {
+    let mut shape = x.shape().to_vec();
+    shape[0] = shape[0].min(ENOUGH);
+    x.tape().constant(Tensor::build(shape, |y| x.value().read(0, y)))
 }
 
 #[cfg(test)]

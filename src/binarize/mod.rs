@@ -5,7 +5,8 @@
 //! | --- | --- |
 //! | the sign of activations: `x.binarize(&estimator)` | `sign` |
 //! | the curves whose slope replaces the derivative of the sign | [`estimator`](mod@estimator), [`Dte`] in `dte` |
-//! | what happens before a sign: [`Part`], and all built-in ones | `part`, [`Rotate`] in `rotate`, [`Noise`] in `noise`; `standardize` (IMB) in `imb` |
+//! | what happens before a sign: [`Part`], and all built-in ones | `part`, [`Rotate`] in `rotate`; `standardize` (IMB) in `imb` |
+//! | what stands for a sign while it learns: parts as well | [`Noise`] in `noise`, [`Stochastic`] in `stochastic`, [`Progressive`] in `progressive` |
 //! | the scale that goes with the sign of weights | [`Scale`] in `scale` |
 //! | convolution and dense layer computed from the bits | `conv`, `dense` |
 //! | one layer: weights, inputs, the levels that signs stand for | [`Weights`], [`Activations`] in `layer` |
@@ -29,11 +30,13 @@ mod method;
 mod methods;
 mod noise;
 mod part;
+mod progressive;
 mod rbd;
 pub mod recipe;
 mod rotate;
 mod scale;
 mod sign;
+mod stochastic;
 
 pub use dirnet_kernels::bits::{Pad, sign};
 pub use distill::Distill;
@@ -50,5 +53,7 @@ pub use part::{
     Adapt, Centre, Chain, Learned, Normalize, Part, Rectify, Shift, SignAndMean, Spread,
     Standardize, Threshold,
 };
+pub use progressive::Progressive;
 pub use rotate::Rotate;
 pub use scale::Scale;
+pub use stochastic::Stochastic;

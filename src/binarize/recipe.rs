@@ -30,7 +30,7 @@ use super::method::{Between, Method};
 use super::part::{
     Adapt, Centre, Normalize, Part, Rectify, Shift, SignAndMean, Spread, Standardize, Threshold,
 };
-use super::{Noise, Rotate, Scale};
+use super::{Noise, Progressive, Rotate, Scale, Stochastic};
 use crate::error::unknown;
 use crate::spec::Options;
 use crate::{Error, Spec, files};
@@ -51,7 +51,8 @@ pub struct PartEntry {
 
 type Make = fn(&mut Options<'_>) -> Result<Arc<dyn Part>, Error>;
 
-/// All built-in parts. Only `rectify` has options, `from=0.85` and `to=0.99`.
+/// All built-in parts. Options have `rectify`, `from=0.85` and `to=0.99`, and `progressive`, `alpha=4` and
+/// `beta=10`.
 pub static PARTS: &[PartEntry] = &[
     both("standardize", |_| Ok(Arc::new(Standardize))),
     both("normalize", |_| Ok(Arc::new(Normalize))),
@@ -70,6 +71,18 @@ pub static PARTS: &[PartEntry] = &[
         weights: Some(|_| Ok(Arc::new(Noise { of_weights: true }))),
         activations: Some(|_| Ok(Arc::new(Noise { of_weights: false }))),
     },
+    PartEntry {
+        name: "stochastic",
+        weights: Some(|_| Ok(Arc::new(Stochastic { of_weights: true }))),
+        activations: Some(|_| Ok(Arc::new(Stochastic { of_weights: false }))),
+    },
+    both("progressive", |options| {
+        let Progressive { alpha, beta } = Progressive::default();
+        Ok(Arc::new(Progressive {
+            alpha: options.number("alpha", alpha, 1.0..=100.0)?,
+            beta: options.number("beta", beta, 0.0..=100.0)?,
+        }))
+    }),
     of_activations("shift", |_| Ok(Arc::new(Shift))),
     of_activations("spread", |_| Ok(Arc::new(Spread))),
     of_activations("threshold", |_| Ok(Arc::new(Threshold))),

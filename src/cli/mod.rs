@@ -153,7 +153,9 @@ mod parse {
     }
     pub(super) fn setting(text: &str) -> Result<(String, String), String> {
         let (key, value) = text.split_once('=').ok_or("expected key=value")?;
-        Config::default().with(key, value).map_err(|e| e.to_string())?;
+        // Whether there is such a stage, the file knows.
+        let inner = Config::in_stage(key).map_or(key, |(_, key)| key);
+        Config::default().with(inner, value).map_err(|e| e.to_string())?;
         Ok((key.to_string(), value.to_string()))
     }
     /// `CxHxW`

@@ -2,9 +2,8 @@
 
 use super::output::{Output, peak_rss_mb, table};
 use super::{DataDir, open_data, parse};
-use crate::models::Card;
-use crate::train::{Config, Epoch, Event, Run, Trainer, weights_sha256};
-use crate::{Error, Params};
+use crate::Error;
+use crate::train::{Config, Epoch, Event, Handover, Layer, Run, Trainer, weights_sha256};
 use clap::Args;
 use dirnet_datasets::Dataset;
 use indicatif::ProgressBar;
@@ -24,7 +23,7 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(20);
 pub(super) struct Train {
     /// A file of settings
     config: Option<PathBuf>,
-    /// Set any key of the configuration
+    /// Set any key of the configuration; stage.2.lr is that of the second stage
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse::setting)]
     sets: Vec<(String, String)>,
     /// Data set: a name of `dirnet data list`, npz:FILE or folder:DIR
@@ -114,6 +113,20 @@ struct EpochEvent<'a> {
     epoch: &'a Epoch,
 }
 
+#[derive(Serialize)]
+struct StageEvent<'a> {
+    event: &'static str,
+    #[serde(flatten)]
+    handover: &'a Handover,
+}
+
+#[derive(Serialize)]
+struct LayerEvent<'a> {
+    event: &'static str,
+    #[serde(flatten)]
+    layer: &'a Layer,
+}
+
 impl Train {
     pub fn run(self, out: &Output) -> Result<(), Error> {
         let (run, mut trainer, data) = match &self.resume {
@@ -130,7 +143,7 @@ impl Train {
                 let data = open_data(&config.data, &self.data_dir)?;
                 let mut trainer = Trainer::new(config, &data)?;
                 if let Some(path) = &self.init {
-                    trainer.params = start(trainer.params, path)?;
+                    trainer.start_from(&super::model_file(path)?)?;
                 }
                 if !trainer.config.teacher.is_empty() {
                     // Before there is a folder, so that a refused one leaves none.
@@ -147,7 +160,7 @@ impl Train {
         };
         let resume = format!("dirnet train --resume {}", run.dir().display());
         let work = Work { go_on: resume, stop: stop_on_ctrl_c(out) };
-        let of_teacher = match trainer.distill().is_some() && trainer.config.teacher.is_empty() {
+        let of_teacher = match trainer.wants_teacher() && trainer.config.teacher.is_empty() {
             true => own_teacher(&mut trainer, &run, &data, &work, out)?,
             false => 0.0,
         };
@@ -158,12 +171,29 @@ impl Train {
         Ok(())
     }
 
-    /// A flag beats the file, the file beats the default.
+    /// A flag beats the file, the file beats the default. It does not reach a stage that says otherwise,
+    /// so there it is refused.
     fn resolve(&self) -> Result<Config, Error> {
         let mut config = match &self.config {
             Some(path) => Config::read(path)?,
             None => Config::default(),
         };
+        let flags = [
+            ("method", self.method.is_some()),
+            ("estimator", !self.estimator.is_empty()),
+            ("epochs", self.epochs.is_some()),
+            ("lr", self.lr.is_some()),
+        ];
+        let flags = flags.iter().filter(|(_, given)| *given).map(|(key, _)| *key);
+        for key in self.sets.iter().map(|(key, _)| key.as_str()).chain(flags) {
+            if let Some(i) = config.stage.iter().position(|stage| stage.contains_key(key)) {
+                let number = i + 1;
+                return Err(Error::Setting(format!(
+                    "\"{key}\" is given, but stage {number} has its own; to change that one: \
+                     --set stage.{number}.{key}=..."
+                )));
+            }
+        }
         for (key, value) in &self.sets {
             config = config.with(key, value)?;
         }
@@ -190,13 +220,6 @@ impl Train {
         }
         Ok(config)
     }
-}
-
-/// Parameters taken over by name where the shape agrees; what does not is an error that lists it.
-fn start(mut params: Params, path: &Path) -> Result<Params, Error> {
-    let (other, ..) = Card::load(&super::model_file(path)?)?;
-    params.copy_from(&other, path)?;
-    Ok(params)
 }
 
 fn teacher_file(named: &str) -> Result<PathBuf, Error> {
@@ -299,9 +322,14 @@ pub(super) fn train(
     work: &Work,
     out: &Output,
 ) -> Result<(), Error> {
-    let Config { data, arch, method, epochs, .. } = trainer.config.clone();
+    let (Config { data, arch, .. }, epochs) = (trainer.config.clone(), trainer.epochs());
+    let method = &trainer.card.method;
     let [train, test] = trainer.samples();
     out.note(&format!("{method} {arch} on {data}: {train} training and {test} test images"));
+    let (stage, stages) = trainer.stage();
+    if stages > 1 {
+        out.note(&format!("stage {stage} of {stages}"));
+    }
     if let Some(distill) = trainer.distill() {
         let own = trainer.model.method.distill.is_some() || !trainer.config.distill.is_empty();
         let by = if own { "with a teacher" } else { "with a teacher, so RBD is on" };
@@ -332,10 +360,18 @@ pub(super) fn train(
                     Ok(())
                 }
             }
+            Event::Stage(handover) => {
+                tell_stage(trainer, handover, &bar, out);
+                run.log(&StageEvent { event: "stage", handover })
+            }
             Event::Epoch(done) => tell_epoch(trainer, done, &bar, out)
                 .and_then(|()| run.save(trainer))
                 .and_then(|()| trainer.save_checkpoint(&run.checkpoint()))
-                .and_then(|()| run.log(&EpochEvent { event: "epoch", epoch: done })),
+                .and_then(|()| run.log(&EpochEvent { event: "epoch", epoch: done }))
+                .and_then(|()| {
+                    let mut events = layer_events(trainer, done.epoch);
+                    events.try_for_each(|event| run.log(&event))
+                }),
         };
         trouble = result.err();
         trouble.is_none() && !stopping
@@ -354,13 +390,33 @@ pub(super) fn train(
     Err(failed)
 }
 
+fn tell_stage(trainer: &Trainer, handover: &Handover, bar: &ProgressBar, out: &Output) {
+    let some = |what: &str, names: &[String]| match names.len() {
+        0 => String::new(),
+        n if n <= 6 => format!("; {what}: {}", names.join(", ")),
+        n => format!("; {what}: {}, and {} more", names[..6].join(", "), n - 6),
+    };
+    let Handover { stage, method, new, left } = handover;
+    let (_, stages) = trainer.stage();
+    let more = some("new", new) + &some("left behind", left);
+    let line = format!("stage {stage} of {stages}: {method}{more}");
+    if out.shows_bar() {
+        bar.println(line);
+    } else {
+        out.note(&line);
+    }
+    if out.verbose {
+        out.object(&StageEvent { event: "stage", handover });
+    }
+}
+
 fn tell_epoch(
     trainer: &Trainer,
     done: &Epoch,
     bar: &ProgressBar,
     out: &Output,
 ) -> Result<(), Error> {
-    let epochs = trainer.config.epochs;
+    let epochs = trainer.epochs();
     bar.set_prefix(format!("epoch {}/{epochs}", (done.epoch + 1).min(epochs)));
     let Epoch { epoch, train_loss, test_accuracy, seconds, .. } = done;
     let line = format!(
@@ -374,8 +430,42 @@ fn tell_epoch(
     }
     if out.verbose {
         out.object(&EpochEvent { event: "epoch", epoch: done });
+        layer_events(trainer, done.epoch).for_each(|event| out.object(&event));
     }
     Ok(())
+}
+
+/// What happened inside binary layers in an epoch.
+fn layer_events(trainer: &Trainer, epoch: usize) -> impl Iterator<Item = LayerEvent<'_>> {
+    let rows = trainer.layers().iter().filter(move |row| row.epoch == epoch);
+    rows.map(|layer| LayerEvent { event: "layer", layer })
+}
+
+/// Layer by layer, how it stands after the last epoch.
+fn inside(trainer: &Trainer, epoch: usize) -> String {
+    let rows = trainer.layers().iter().filter(|row| row.epoch == epoch).map(|row| {
+        let number = |x: Option<f64>| x.map_or(String::new(), |x| format!("{x:.3}"));
+        let percent = |x: Option<f64>| x.map_or(String::new(), |x| format!("{:.2} %", 100.0 * x));
+        vec![
+            row.layer.clone(),
+            percent(row.flip_ratio),
+            percent(row.flip_ratio_step),
+            number(row.weight_entropy_channel),
+            number(row.weight_error),
+            number(row.activation_entropy_channel),
+            number(row.activation_error),
+        ]
+    });
+    let head = [
+        "binary layer",
+        "flips",
+        "a step",
+        "weight bits",
+        "weight error",
+        "activation bits",
+        "activation error",
+    ];
+    table(&head, 1, rows)
 }
 
 /// Class by class, what the model tells right and what it takes for something else.
@@ -419,8 +509,13 @@ fn report(trainer: &Trainer, run: &Run, of_teacher: f64, out: &Output) {
     if !out.json && !out.quiet {
         out.line(&learned(trainer));
     }
+    if out.verbose && trainer.layers().iter().any(|row| row.epoch == last.epoch) {
+        out.line(&inside(trainer, last.epoch));
+    }
     let seconds = of_teacher + seconds(trainer);
-    let best = history.iter().map(|e| e.test_accuracy).fold(0.0, f64::max);
+    // Another stage's network is another one.
+    let same = history.iter().filter(|e| e.stage == last.stage);
+    let best = same.map(|e| e.test_accuracy).fold(0.0, f64::max);
     let dir = run.dir().display();
     out.line(&format!(
         "test accuracy {:.2} % after epoch {}, {seconds:.0} s\nthe run lies in {dir}",
@@ -436,10 +531,10 @@ fn report(trainer: &Trainer, run: &Run, of_teacher: f64, out: &Output) {
         command: "train",
         data: &config.data,
         arch: &config.arch,
-        method: &config.method,
+        method: &trainer.card.method,
         estimator: trainer.model.method.estimators(),
         seed: config.seed,
-        epochs: config.epochs,
+        epochs: trainer.epochs(),
         train_samples,
         test_samples,
         train_loss: last.train_loss,

@@ -132,10 +132,17 @@ impl Results {
         runs.join(format!("{name}-{recipe}"))
     }
 
-    /// The run of this configuration, if it has ended.
+    /// The run of this configuration, if it has ended. A key that a line lacks, since it was written
+    /// before there was such a key, counts as its default.
     pub fn find(&self, config: &Config) -> Option<&Line> {
         let (version, keys) = decided_by(config);
-        self.lines.iter().find(|line| line.config == keys && line.version == version)
+        let (_, defaults) = decided_by(&Config::default());
+        let same = |line: &&Line| {
+            let value = |key| line.config.get(key).or(defaults.get(key));
+            let known = line.config.keys().all(|key| keys.contains_key(key));
+            line.version == version && known && keys.iter().all(|(k, v)| value(k) == Some(v))
+        };
+        self.lines.iter().find(same)
     }
 
     /// Adds a run, on the disk before it returns.
@@ -196,6 +203,13 @@ mod tests {
         ] {
             assert_eq!(results.find(&other), None, "{other:?}");
         }
+        // As if `warmup` were a new key.
+        let mut older = line(&config);
+        older.config.remove("warmup");
+        fs::write(&path, serde_json::to_string(&older).unwrap() + "\n").unwrap();
+        let results = Results::open(&path).unwrap();
+        assert_eq!(results.find(&config), Some(&older));
+        assert_eq!(results.find(&Config { warmup: 0.5, ..config }), None);
     }
 
     #[test]

@@ -39,10 +39,18 @@ impl Card {
     /// # Errors
     /// If a name or option is unknown, or the images are too small.
     pub fn build(&self, rng: &mut Rng) -> Result<(Params, Model), Error> {
+        self.build_in(Params::new(), rng)
+    }
+
+    /// The same with parameters in a table that is empty, but may have numbers to begin with.
+    pub(crate) fn build_in(
+        &self,
+        mut params: Params,
+        rng: &mut Rng,
+    ) -> Result<(Params, Model), Error> {
         let arch = self.arch.parse()?;
         let method = with_estimators(self.method.parse()?, &self.estimator)?;
         let task = Task { input: self.input, classes: self.classes.len() };
-        let mut params = Params::new();
         let model = Model::new(&mut params, &arch, &method, &task, rng)?;
         Ok((params, model))
     }

@@ -135,10 +135,7 @@ fn each(channels: usize, f: impl Fn(usize) -> f64) -> Tensor {
 
 /// The numbers of a tensor as the kernels read them.
 fn numbers(x: &Tensor) -> Numbers<'_> {
-    match x.as_integers() {
-        Some((z, scale, sums)) => Numbers::Integers { z, scale, sums },
-        None => Numbers::Floats(x),
-    }
+    x.as_integers().unwrap_or_else(|| Numbers::Floats(x))
 }
 
 /// What was normalised, and how: enough to compute the value again.

@@ -1,7 +1,7 @@
 //! Adam, and Adam with decoupled weight decay.
 
 use super::{Moment, Optimizer, Rule};
-use crate::Tensor;
+use crate::{Role, Tensor};
 
 /// Adam (Kingma and Ba, 2014, arXiv 1412.6980), as in PyTorch.
 ///
@@ -45,7 +45,7 @@ impl Adam {
 }
 
 impl Rule for AdamRule {
-    fn states(&self) -> &'static [&'static str] {
+    fn states(&self, _: Role) -> &'static [&'static str] {
         &["mean", "square"]
     }
 

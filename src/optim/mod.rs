@@ -1,13 +1,15 @@
 //! Optimisers: the only place where a model changes.
 //!
-//! [`Sgd`] and [`Adam`] are one [`Optimizer`] with different rules; schedule, decay and clipping are
-//! the same for all.
+//! [`Sgd`], [`Adam`] and [`Bop`] are one [`Optimizer`] with different rules; schedule, decay and clipping
+//! are the same for all.
 
 mod adam;
+mod bop;
 mod schedule;
 mod sgd;
 
 pub use adam::{Adam, AdamRule};
+pub use bop::{Bop, BopRule};
 pub use schedule::{Curve, Schedule};
 pub use sgd::{Sgd, SgdRule};
 
@@ -16,8 +18,13 @@ use std::collections::HashMap;
 
 /// How one parameter moves, given its gradient.
 pub trait Rule {
-    /// Names of the tensors it keeps for each parameter.
-    fn states(&self) -> &'static [&'static str];
+    /// Names of the tensors it keeps for each parameter of a role.
+    fn states(&self, role: Role) -> &'static [&'static str];
+
+    /// What it asks of a parameter before the first step; nothing by default.
+    fn start(&self, role: Role, w: &mut [f32]) {
+        let _ = (role, w);
+    }
 
     /// Moves `w`. `state` has a tensor of the shape of `w` for each name, zeros at first.
     fn update(&self, at: Moment, w: &mut [f32], dw: &[f32], state: &mut [Tensor]);
@@ -32,6 +39,10 @@ pub struct Moment {
     pub decay: f32,
     /// Steps taken, this one included.
     pub step: u64,
+    /// The moment of training, from 0 to 1.
+    pub progress: f32,
+    /// What the parameter is to training.
+    pub role: Role,
 }
 
 /// A rule, and what is common to all.
@@ -62,6 +73,10 @@ pub struct Optimizer<R> {
 
 /// Any optimiser, whatever its rule.
 pub trait Optimize {
+    /// Makes of the parameters what the rule asks for: signs, if it flips bits. It belongs before the
+    /// first step, and may be called again.
+    fn begin(&self, params: &mut Params);
+
     /// Moves all parameters that have a gradient, then writes what the forward pass left for
     /// buffers.
     fn step(&mut self, params: &mut Params, grads: &Grads);
@@ -113,10 +128,19 @@ impl<R: Rule> Optimizer<R> {
     pub fn latent_clip(self, limit: f32) -> Self {
         Optimizer { latent_clip: Some(limit), ..self }
     }
+    /// See [`Optimize::begin`].
+    pub fn begin(&self, params: &mut Params) {
+        let ids: Vec<ParamId> = params.iter().map(|(id, _)| id).collect();
+        for id in ids {
+            let role = params[id].role;
+            self.rule.start(role, params.value_mut(id).data_mut());
+        }
+    }
     /// See [`Optimize::step`].
     pub fn step(&mut self, params: &mut Params, grads: &Grads) {
         self.steps += 1;
-        let at = Moment { lr: self.lr_at(grads.progress()), decay: self.decay, step: self.steps };
+        let progress = grads.progress();
+        let (lr, decay, step) = (self.lr_at(progress), self.decay, self.steps);
         let clipped = self.clip_norm.map(|limit| {
             let mut grads = grads.clone();
             grads.clip_norm(limit);
@@ -125,9 +149,10 @@ impl<R: Rule> Optimizer<R> {
         for (id, dw) in clipped.as_ref().unwrap_or(grads).iter() {
             let role = params[id].role;
             let w = params.value_mut(id);
-            let zeros = || vec![Tensor::zeros(w.shape()); self.rule.states().len()];
+            let zeros = || vec![Tensor::zeros(w.shape()); self.rule.states(role).len()];
             let state = self.state.entry(id).or_insert_with(zeros);
             let w = w.data_mut();
+            let at = Moment { lr, decay, step, progress, role };
             self.rule.update(at, w, dw, state);
             if let (Role::Latent, Some(limit)) = (role, self.latent_clip) {
                 w.iter_mut().for_each(|w| *w = w.clamp(-limit, limit));
@@ -144,6 +169,9 @@ impl<R: Rule> Optimizer<R> {
 }
 
 impl<R: Rule> Optimize for Optimizer<R> {
+    fn begin(&self, params: &mut Params) {
+        Optimizer::begin(self, params);
+    }
     fn step(&mut self, params: &mut Params, grads: &Grads) {
         Optimizer::step(self, params, grads);
     }
@@ -156,9 +184,8 @@ impl<R: Rule> Optimize for Optimizer<R> {
         let (high, low) = ((self.steps >> 20) as f32, (self.steps & 0xf_ffff) as f32);
         let mut state = vec![("steps".to_string(), Tensor::from([high, low]))];
         for (id, param) in params.iter() {
-            for (name, tensor) in
-                self.rule.states().iter().zip(self.state.get(&id).into_iter().flatten())
-            {
+            let names = self.rule.states(param.role).iter();
+            for (name, tensor) in names.zip(self.state.get(&id).into_iter().flatten()) {
                 state.push((format!("{name}/{}", param.name), tensor.clone()));
             }
         }
@@ -176,7 +203,8 @@ impl<R: Rule> Optimize for Optimizer<R> {
         let mut restored = HashMap::new();
         for (id, param) in params.iter() {
             let mut tensors = Vec::new();
-            for name in self.rule.states() {
+            let names = self.rule.states(param.role);
+            for name in names {
                 match state.remove(&format!("{name}/{}", param.name)) {
                     Some(t) if t.shape() == param.value.shape() => tensors.push(t),
                     Some(t) => {
@@ -189,7 +217,7 @@ impl<R: Rule> Optimize for Optimizer<R> {
                     None => break,
                 }
             }
-            if tensors.len() == self.rule.states().len() {
+            if tensors.len() == names.len() {
                 restored.insert(id, tensors);
             }
         }

@@ -1,7 +1,7 @@
 //! Stochastic gradient descent.
 
 use super::{Moment, Optimizer, Rule};
-use crate::Tensor;
+use crate::{Role, Tensor};
 
 /// Stochastic gradient descent with momentum, as in PyTorch.
 ///
@@ -37,7 +37,7 @@ impl Sgd {
 }
 
 impl Rule for SgdRule {
-    fn states(&self) -> &'static [&'static str] {
+    fn states(&self, _: Role) -> &'static [&'static str] {
         if self.momentum == 0.0 { &[] } else { &["velocity"] }
     }
 

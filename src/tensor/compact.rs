@@ -6,6 +6,7 @@
 
 use super::buffer::Buffer;
 use crate::Tensor;
+use dirnet_kernels::norm_act::Numbers;
 
 /// A smaller form of a tensor's numbers.
 pub(crate) trait Compact: Send + Sync {
@@ -15,8 +16,8 @@ pub(crate) trait Compact: Send + Sync {
     /// One of them.
     fn at(&self, i: usize) -> f32;
 
-    /// The integers, the scale of each channel and what is known of it, where that is what they are.
-    fn integers(&self) -> Option<(&[i16], &Tensor, Option<&[[i64; 2]]>)> {
+    /// Integers with a scale a channel, where that is what they are.
+    fn integers(&self) -> Option<Numbers<'_>> {
         None
     }
 }
@@ -69,7 +70,7 @@ impl Compact for Integers {
     fn at(&self, i: usize) -> f32 {
         f32::from(self.z()[i]) * self.scale(i)
     }
-    fn integers(&self) -> Option<(&[i16], &Tensor, Option<&[[i64; 2]]>)> {
-        Some((self.z(), &self.scale, self.sums.as_deref()))
+    fn integers(&self) -> Option<Numbers<'_>> {
+        Some(Numbers::Integers { z: self.z(), scale: &self.scale, sums: self.sums.as_deref() })
     }
 }

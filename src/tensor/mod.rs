@@ -9,7 +9,7 @@ pub(crate) use compact::Compact;
 use crate::Rng;
 use buffer::Buffer;
 use compact::Integers;
-use dirnet_kernels::{bits::Image, par};
+use dirnet_kernels::{bits::Image, norm_act, par};
 use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
@@ -162,9 +162,8 @@ impl Tensor {
     pub(crate) fn as_compact(&self) -> Option<&Arc<dyn Compact>> {
         self.numbers.compact.as_ref()
     }
-    /// The integers, the scale of each channel and what is known of it, where that is what the numbers
-    /// are.
-    pub(crate) fn as_integers(&self) -> Option<(&[i16], &Tensor, Option<&[[i64; 2]]>)> {
+    /// Integers with a scale a channel, where that is what the numbers are.
+    pub(crate) fn as_integers(&self) -> Option<norm_act::Numbers<'_>> {
         self.as_compact()?.integers()
     }
     /// The signs, where somebody had them at hand; who holds them does not hold the numbers.

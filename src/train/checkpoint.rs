@@ -1,8 +1,9 @@
 //! All that a run needs to go on, in one file that is either whole or the one before.
 
 use super::config::Config;
+use super::layers::Signs;
 use super::trainer::{Position, Trainer};
-use crate::{Error, Tensor, npz};
+use crate::{Error, Params, Tensor, npz};
 use dirnet_datasets::Dataset;
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,6 +11,7 @@ use std::path::Path;
 const POSITION: &str = "position.json";
 const PARAMS: &str = "params/";
 const OPTIMIZER: &str = "optimizer/";
+const SIGNS: &str = "signs/";
 
 impl Trainer {
     /// Writes parameters, optimiser and position. Randomness needs no state: every draw is keyed
@@ -21,7 +23,9 @@ impl Trainer {
         let state = self.optimizer.state(&self.params);
         let params = self.params.iter().map(|(_, p)| (format!("{PARAMS}{}", p.name), &p.value));
         let state = state.iter().map(|(name, x)| (format!("{OPTIMIZER}{name}"), x));
-        let arrays: Vec<(String, &Tensor)> = params.chain(state).collect();
+        let (flips, signs) = self.signs.state();
+        let signs = signs.iter().map(|(name, x)| (format!("{SIGNS}{name}"), x));
+        let arrays: Vec<(String, &Tensor)> = params.chain(state).chain(signs).collect();
         for (name, x) in &arrays {
             if dirnet_kernels::reduce::first_non_finite(x).is_some() {
                 return Err(Error::Training(format!(
@@ -31,7 +35,8 @@ impl Trainer {
                 )));
             }
         }
-        let position = serde_json::to_string(&self.at).expect("numbers");
+        let at = Position { flips, ..self.at.clone() };
+        let position = serde_json::to_string(&at).expect("numbers");
         let arrays = arrays.iter().map(|(name, x)| (name.as_str(), *x));
         npz::save(path, arrays, &[(POSITION, &position)])
     }
@@ -49,33 +54,46 @@ impl Trainer {
             .ok_or_else(|| Error::file(path, format!("no entry {POSITION}: not a checkpoint")))?;
         let position: Position = serde_json::from_str(position)
             .map_err(|e| Error::file(path, format!("entry {POSITION}: {e}")))?;
-        let (mut params, mut optimizer) = (HashMap::new(), HashMap::new());
+        let (mut params, mut optimizer, mut signs) =
+            (HashMap::new(), HashMap::new(), HashMap::new());
         for (name, x) in contents.arrays {
             if let Some(name) = name.strip_prefix(PARAMS) {
                 params.insert(name.to_string(), x);
             } else if let Some(name) = name.strip_prefix(OPTIMIZER) {
                 optimizer.insert(name.to_string(), x);
+            } else if let Some(name) = name.strip_prefix(SIGNS) {
+                signs.insert(name.to_string(), x);
             } else {
                 return Err(Error::file(path, format!("unknown entry {name}")));
             }
         }
-        if position.epoch > trainer.config.epochs || position.step > trainer.steps() {
+        let (_, stages) = trainer.stage();
+        if position.stage >= stages {
+            let stage = position.stage + 1;
+            return Err(Error::file(path, format!("stands in stage {stage}, expected {stages}")));
+        }
+        if position.epoch > trainer.epochs() || position.step > trainer.steps() {
             return Err(Error::file(
                 path,
                 format!(
                     "stands at epoch {}, step {}, beyond {} epochs of {} steps",
                     position.epoch,
                     position.step,
-                    trainer.config.epochs,
+                    trainer.epochs(),
                     trainer.steps()
                 ),
             ));
+        }
+        if position.stage > 0 {
+            trainer.enter(position.stage, Params::new())?;
         }
         trainer.params.assign(path, params)?;
         trainer
             .optimizer
             .restore(&trainer.params, optimizer)
             .map_err(|e| Error::file(path, e.to_string()))?;
+        trainer.signs =
+            Signs::restore(&position.flips, signs).map_err(|e| Error::file(path, e.to_string()))?;
         trainer.at = position;
         Ok(trainer)
     }

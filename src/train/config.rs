@@ -1,8 +1,8 @@
 //! Everything that decides a run, by key; what a run's `config.toml` holds.
 
-use crate::binarize::{Distill, recipe};
-use crate::error::near_miss;
-use crate::optim::{Adam, Optimize, Optimizer, Rule, Schedule, Sgd};
+use crate::binarize::{Distill, Scale, recipe};
+use crate::error::{near_miss, unknown};
+use crate::optim::{Adam, Bop, Optimize, Optimizer, Rule, Schedule, Sgd};
 use crate::{Error, Method, files};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -39,7 +39,8 @@ pub struct Config {
     pub batch: usize,
     /// Decides everything random: first weights, order of the images, augmentation.
     pub seed: u64,
-    /// `sgd`, `adam` or `adamw`.
+    /// `sgd`, `adam`, `adamw`, or one that flips the weights behind a sign, [`bop`](crate::optim::Bop)
+    /// or its second-order form `bop2`, and moves all others as `adam` does.
     pub optimizer: String,
     /// The learning rate, before its schedule.
     pub lr: f32,
@@ -57,6 +58,19 @@ pub struct Config {
     pub step_factor: f32,
     /// Share of training in which the learning rate rises from zero.
     pub warmup: f32,
+    /// How fast the running mean of `bop` and `bop2` forgets.
+    pub bop_gamma: f32,
+    /// How strong it must be to flip a weight.
+    pub bop_threshold: f32,
+    /// The course of `bop_gamma`: `constant`, `cosine`, or `step` as of `schedule`.
+    pub bop_schedule: String,
+    /// How fast the mean of squares of `bop2` forgets.
+    pub bop_sigma: f32,
+    /// Whether `bop2` corrects both means for having started at zero.
+    pub bop_unbiased: bool,
+    /// Latent weights are clipped to this size after each step; 0 does as the method has it, `inf`
+    /// does not clip.
+    pub latent_clip: f32,
     /// The gradients' common length is clipped to this; 0 does not clip.
     pub clip_norm: f32,
     /// Share of a label that is spread over all classes.
@@ -72,7 +86,23 @@ pub struct Config {
     pub holdout: f32,
     /// The version of this crate, in the `config.toml` of a run.
     pub version: String,
+    /// Stages of training, one after the other: in each, the keys that differ from the ones above.
+    pub stage: Vec<Table>,
 }
+
+/// Keys that are the same in all stages.
+const COMMON: &[&str] = &[
+    "data",
+    "arch",
+    "teacher",
+    "batch",
+    "seed",
+    "limit_train",
+    "limit_test",
+    "holdout",
+    "version",
+    "stage",
+];
 
 impl Default for Config {
     fn default() -> Self {
@@ -95,6 +125,12 @@ impl Default for Config {
             step_at: vec![0.5, 0.75],
             step_factor: 0.1,
             warmup: 0.0,
+            bop_gamma: 1e-4,
+            bop_threshold: 1e-8,
+            bop_schedule: "constant".into(),
+            bop_sigma: 1e-3,
+            bop_unbiased: false,
+            latent_clip: 0.0,
             clip_norm: 0.0,
             label_smoothing: 0.0,
             augment: true,
@@ -102,6 +138,7 @@ impl Default for Config {
             limit_test: 0,
             holdout: 0.0,
             version: env!("CARGO_PKG_VERSION").into(),
+            stage: vec![],
         }
     }
 }
@@ -129,16 +166,33 @@ impl Config {
         Ok(config)
     }
 
-    /// The same with one key set, as `--set key=value` does: a TOML value, or a bare word.
+    /// The same with one key set, as `--set key=value` does: a TOML value, or a bare word. `stage.2.lr` is
+    /// the `lr` of the second stage.
     ///
     /// # Errors
-    /// If there is no such key, or the value is of a wrong type.
+    /// If there is no such key or stage, or the value is of a wrong type.
     pub fn with(self, key: &str, value: &str) -> Result<Self, Error> {
         let parsed = format!("x = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("x"));
         self.with_value(key, parsed.unwrap_or_else(|| Value::String(value.into())))
     }
 
+    /// `2` and `lr` of `stage.2.lr`.
+    pub(crate) fn in_stage(key: &str) -> Option<(usize, &str)> {
+        let (number, key) = key.strip_prefix("stage.")?.split_once('.')?;
+        Some((number.parse().ok()?, key))
+    }
+
     fn with_value(&self, key: &str, value: Value) -> Result<Self, Error> {
+        if let Some((number, inner)) = Config::in_stage(key) {
+            let mut config = self.clone();
+            let count = config.stage.len();
+            let stage = number.checked_sub(1).and_then(|i| config.stage.get_mut(i));
+            let none = || Error::Setting(format!("key \"{key}\": the number of stages is {count}"));
+            let stage = stage.ok_or_else(none)?;
+            stage.insert(inner.into(), value);
+            *stage = stage_keys(number, stage.clone())?;
+            return Ok(config);
+        }
         let mut table = self.to_table();
         if !table.contains_key(key) {
             let known: Vec<&str> = table.keys().map(String::as_str).collect();
@@ -155,6 +209,15 @@ impl Config {
             // A method may be written out as a table.
             (_, Value::Table(recipe)) if key == "method" => {
                 Value::String(recipe::method("own", recipe)?.to_string())
+            }
+            (_, Value::Array(stages)) if key == "stage" => {
+                let keys = |(i, stage)| match stage {
+                    Value::Table(keys) => stage_keys(i + 1, keys).map(Value::Table),
+                    other => {
+                        Err(Error::Setting(format!("stage {} is {other}, expected keys", i + 1)))
+                    }
+                };
+                Value::Array(stages.into_iter().enumerate().map(keys).collect::<Result<_, _>>()?)
             }
             (_, value) => value,
         };
@@ -175,11 +238,50 @@ impl Config {
         toml::to_string(&self.to_table()).expect("strings, numbers and lists of them")
     }
 
+    /// The configuration of each stage: this one itself, if there are none. A stage whose `distill` is off
+    /// has no teacher.
+    ///
+    /// # Errors
+    /// If a key is wrong, named with its stage.
+    pub fn stages(&self) -> Result<Vec<Config>, Error> {
+        if self.stage.is_empty() {
+            return Ok(vec![self.clone()]);
+        }
+        let stages = self.stage.iter().enumerate().map(|(i, keys)| {
+            let mut config = Config { stage: vec![], ..self.clone() };
+            for (key, value) in stage_keys(i + 1, keys.clone())? {
+                config = config.with_value(&key, value)?;
+            }
+            if keys.contains_key("distill") && config.distill == "off" {
+                config.teacher.clear();
+            }
+            Ok(config)
+        });
+        stages.collect()
+    }
+
+    /// The same with each method as it prints itself: of a recipe's file, what it says.
+    pub(super) fn with_recipes(mut self) -> Result<Self, Error> {
+        self.method = self.method.parse::<Method>()?.to_string();
+        for (i, stage) in self.stage.iter_mut().enumerate() {
+            if let Some(Value::String(text)) = stage.get_mut("method") {
+                let method = text.parse::<Method>().map_err(|e| of_stage(i + 1, e))?;
+                *text = method.to_string();
+            }
+        }
+        Ok(self)
+    }
+
     /// Checks what can be checked before data is read.
     ///
     /// # Errors
     /// If a value is out of range, named by its key.
     pub fn check(&self) -> Result<(), Error> {
+        if !self.stage.is_empty() {
+            for (i, config) in self.stages()?.iter().enumerate() {
+                config.check().map_err(|e| of_stage(i + 1, e))?;
+            }
+        }
         let range = |key: &str, found: &dyn std::fmt::Display, ok: bool, expected: &str| {
             let message = || format!("key \"{key}\" is {found}, expected {expected}");
             if ok { Ok(()) } else { Err(Error::Setting(message())) }
@@ -196,6 +298,12 @@ impl Config {
         range("momentum", &self.momentum, share(self.momentum), "0 to below 1")?;
         range("decay", &self.decay, (0.0..=1.0).contains(&self.decay), "0 to 1")?;
         range("warmup", &self.warmup, share(self.warmup), "0 to below 1")?;
+        let (gamma, sigma) = (self.bop_gamma, self.bop_sigma);
+        range("bop_gamma", &gamma, gamma > 0.0 && gamma <= 1.0, "above 0 to 1")?;
+        range("bop_sigma", &sigma, sigma > 0.0 && sigma <= 1.0, "above 0 to 1")?;
+        let threshold = self.bop_threshold;
+        range("bop_threshold", &threshold, threshold >= 0.0, "0 or more")?;
+        range("latent_clip", &self.latent_clip, self.latent_clip >= 0.0, "0 or more")?;
         range("clip_norm", &self.clip_norm, self.clip_norm >= 0.0, "0 or more")?;
         let smoothing = self.label_smoothing;
         range("label_smoothing", &smoothing, share(smoothing), "0 to below 1")?;
@@ -221,33 +329,29 @@ impl Config {
         }
     }
 
-    /// The same recipe in full precision, for a teacher of one's own.
+    /// The same recipe in full precision, for a teacher of one's own. Where bits were flipped there are
+    /// none: it learns by `adam`.
     pub fn of_teacher(&self) -> Config {
+        let flips = ["bop", "bop2"].contains(&self.optimizer.as_str());
+        let optimizer = if flips { "adam".into() } else { self.optimizer.clone() };
         Config {
+            optimizer,
             method: "fp32".into(),
             estimator: String::new(),
             teacher: String::new(),
             distill: "off".into(),
+            stage: vec![],
             ..self.clone()
         }
     }
 
     /// The optimiser that it asks for.
     pub(super) fn optimizer(&self, method: Option<&Method>) -> Result<Box<dyn Optimize>, Error> {
-        let schedule = match self.schedule.as_str() {
-            "cosine" => Schedule::cosine(),
-            "constant" => Schedule::constant(),
-            "step" => Schedule::steps(self.step_at.clone(), self.step_factor),
-            other => {
-                return Err(crate::error::unknown(
-                    "schedule",
-                    other,
-                    &["cosine", "constant", "step"],
-                ));
-            }
+        let schedule = self.curve("schedule", &self.schedule)?.warmup(self.warmup);
+        let latent_clip = match self.latent_clip {
+            0.0 => method.and_then(|m| m.latent_clip),
+            limit => Some(limit),
         };
-        let schedule = schedule.warmup(self.warmup);
-        let latent_clip = method.and_then(|m| m.latent_clip);
         Ok(match self.optimizer.as_str() {
             "sgd" => {
                 let sgd = Sgd::new(self.lr).momentum(self.momentum);
@@ -256,10 +360,32 @@ impl Config {
             }
             "adam" => self.finish(Adam::new(self.lr), schedule, latent_clip),
             "adamw" => self.finish(Adam::new(self.lr).decoupled(), schedule, latent_clip),
+            name @ ("bop" | "bop2") => {
+                if let Some(why) = method.and_then(keeps_from_flipping) {
+                    return Err(Error::Setting(format!("optimizer \"{name}\" flips bits: {why}")));
+                }
+                let bop = Bop::new(self.lr).gamma(self.bop_gamma).threshold(self.bop_threshold);
+                let bop = bop.gamma_schedule(self.curve("bop_schedule", &self.bop_schedule)?);
+                let bop = match name {
+                    "bop" => bop,
+                    _ => bop.second_order(self.bop_sigma, self.bop_unbiased),
+                };
+                self.finish(bop, schedule, latent_clip)
+            }
             other => {
-                return Err(crate::error::unknown("optimizer", other, &["sgd", "adam", "adamw"]));
+                let known = ["sgd", "adam", "adamw", "bop", "bop2"];
+                return Err(unknown("optimizer", other, &known));
             }
         })
+    }
+
+    fn curve(&self, key: &str, name: &str) -> Result<Schedule, Error> {
+        match name {
+            "cosine" => Ok(Schedule::cosine()),
+            "constant" => Ok(Schedule::constant()),
+            "step" => Ok(Schedule::steps(self.step_at.clone(), self.step_factor)),
+            other => Err(unknown(key, other, &["cosine", "constant", "step"])),
+        }
     }
 
     fn finish<R: Rule + 'static>(
@@ -279,9 +405,67 @@ impl Config {
     }
 }
 
+/// The keys of a stage, each checked on its own.
+fn stage_keys(number: usize, keys: Table) -> Result<Table, Error> {
+    let mut checked = Table::new();
+    for (key, value) in keys {
+        if COMMON.contains(&key.as_str()) {
+            let why = format!("key \"{key}\" is the same in all stages; it stands above them");
+            return Err(of_stage(number, Error::Setting(why)));
+        }
+        let with = Config::default().with_value(&key, value).map_err(|e| of_stage(number, e))?;
+        checked.extend(with.to_table().remove(&key).map(|value| (key, value)));
+    }
+    Ok(checked)
+}
+
+pub(super) fn of_stage(number: usize, e: Error) -> Error {
+    Error::Setting(format!("stage {number}: {e}"))
+}
+
+/// Why a method's weights can't be bits that are flipped one by one by their gradient, if so.
+fn keeps_from_flipping(method: &Method) -> Option<String> {
+    let Some(weights) = &method.weights else {
+        return Some(format!("the weights of {method} are floats"));
+    };
+    if !weights.prepare.is_empty() {
+        let parts: Vec<&str> = weights.prepare.iter().map(|part| part.name()).collect();
+        let parts = parts.join(", ");
+        return Some(format!("{method} prepares its weights ({parts}), which wants them real"));
+    }
+    let through = [Scale::MeanAbsThrough, Scale::LayerMeanThrough, Scale::Std];
+    if weights.offset || through.contains(&weights.scale) {
+        return Some(format!("the scale of {method} has a gradient of its own for real weights"));
+    }
+    let constant = weights.estimator.window().is_some_and(|(limit, _)| limit >= 1.0);
+    (!constant).then(|| {
+        let estimator = weights.estimator.name();
+        format!(
+            "the slope of {estimator} is made for real weights; \"weights=identity\" as the estimator \
+             passes on the gradient of a bit"
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::with_estimators;
+
+    #[test]
+    fn a_stage_is_the_rest_with_some_keys_of_its_own() {
+        let text = "epochs = 7\nteacher = \"t\"\n[[stage]]\nmethod = \"bnn+32w1a\"\nlr = 1\n\
+            distill = \"off\"\n[[stage]]\nepochs = 3\n";
+        let config = Config::parse(text).unwrap();
+        assert_eq!(Config::parse(&config.to_toml()).unwrap(), config);
+        let config = config.with("stage.2.method", "bnn").unwrap().with("seed", "9").unwrap();
+        let stages = config.stages().unwrap();
+        let of = |c: &Config| (c.method.clone(), c.epochs, c.lr, c.seed, c.teacher.clone());
+        assert_eq!(of(&stages[0]), ("bnn+32w1a".into(), 7, 1.0, 9, "".into()));
+        assert_eq!(of(&stages[1]), ("bnn".into(), 3, Config::default().lr, 9, "t".into()));
+        let message = config.with("stage.3.lr", "1").unwrap_err().to_string();
+        assert!(message.contains("the number of stages is 2"), "{message}");
+    }
 
     #[test]
     fn what_is_written_is_what_is_read() {
@@ -304,6 +488,8 @@ mod tests {
             ("lr", "-1", "key \"lr\" is -1, expected a number above 0"),
             ("epochs", "0", "expected at least 1"),
             ("optimizer", "adamm", "did you mean \"adam\"?"),
+            ("bop_gamma", "0", "expected above 0 to 1"),
+            ("latent_clip", "-1", "expected 0 or more"),
             ("schedule", "cosin", "did you mean \"cosine\"?"),
             ("warmup", "1.5", "expected 0 to below 1"),
             ("decay", "-0.5", "expected 0 to 1"),
@@ -312,6 +498,44 @@ mod tests {
             let message = config.check().unwrap_err().to_string();
             assert!(message.contains(expected), "{key}={value}: {message}");
         }
+        for (text, expected) in [
+            ("[[stage]]\n[[stage]]\nlrr = 1", "stage 2: unknown key \"lrr\"; did you mean \"lr\"?"),
+            ("[[stage]]\nseed = 1", "stage 1: key \"seed\" is the same in all stages"),
+            ("[[stage]]\nepochs = \"x\"", "stage 1: key \"epochs\""),
+            ("stage = 3", "key \"stage\" is 3"),
+            ("stage = [3]", "stage 1 is 3, expected keys"),
+            ("[stage]\nlr = 1", "key \"stage\""),
+        ] {
+            let message = Config::parse(text).unwrap_err().to_string();
+            assert!(message.contains(expected), "{text}: {message}");
+        }
+        for (text, expected) in [
+            ("[[stage]]\n[[stage]]\nlr = -1", "stage 2: key \"lr\" is -1"),
+            ("[[stage]]\noptimizer = \"x\"", "stage 1: unknown optimizer \"x\""),
+        ] {
+            let message = Config::parse(text).unwrap().check().unwrap_err().to_string();
+            assert!(message.contains(expected), "{text}: {message}");
+        }
+        let bop = Config { optimizer: "bop".into(), ..Config::default() };
+        let why = |method: &str, estimator: &str| {
+            let method = with_estimators(method.parse().unwrap(), estimator).unwrap();
+            bop.optimizer(Some(&method)).err().map(|e| e.to_string())
+        };
+        for (method, estimator, expected) in [
+            ("dir-net", "", "dir-net prepares its weights (standardize)"),
+            ("bnn+32w1a", "", "the weights of bnn+32w1a are floats"),
+            ("reste", "", "the scale of reste"),
+            ("bnn", "ede", "the slope of ede"),
+        ] {
+            let message = why(method, estimator).unwrap();
+            assert!(message.contains(expected), "{method}: {message}");
+        }
+        for method in
+            ["bnn", "xnor-net(variant=code)", "xnor-net++", "dorefa", "bi-real", "reactnet"]
+        {
+            assert_eq!(why(method, ""), None, "{method}");
+        }
+        assert_eq!(bop.of_teacher().optimizer, "adam");
         let config = Config { seed: u64::MAX, ..Config::default() };
         assert!(config.check().unwrap_err().to_string().contains("key \"seed\""));
     }

@@ -1,6 +1,7 @@
 //! How good a model is.
 
 use crate::nn::Module;
+use crate::watch::Watch;
 use crate::{Params, Tape, Tensor};
 use dirnet_datasets::Batches;
 
@@ -19,22 +20,40 @@ pub struct Score {
 
 /// The score of a model on every image of some batches.
 pub fn evaluate(model: &dyn Module, params: &Params, batches: Batches) -> Score {
+    evaluate_first(model, params, batches, Tape::eval(params)).0
+}
+
+/// The same with an evaluating tape of one's own for the first batch, and what it noted.
+pub(super) fn evaluate_first(
+    model: &dyn Module,
+    params: &Params,
+    batches: Batches,
+    first: Tape<'_>,
+) -> (Score, Watch) {
     let (mut samples, mut loss, mut confusion) = (0, 0.0, Vec::new());
+    let (mut first, mut noted) = (Some(first), Watch::Nothing);
     for batch in batches {
-        let tape = Tape::eval(params);
-        let logits = model.forward(&tape.constant(&batch));
-        loss += f64::from(logits.cross_entropy(&batch.labels).value().item())
-            * batch.labels.len() as f64;
-        let k = logits.shape()[1];
-        confusion.resize_with(k, || vec![0; k]);
-        for (found, &label) in classes(logits.value()).into_iter().zip(&batch.labels) {
-            confusion[label as usize][found as usize] += 1;
+        let is_first = first.is_some();
+        let tape = first.take().unwrap_or_else(|| Tape::eval(params));
+        {
+            let logits = model.forward(&tape.constant(&batch));
+            loss += f64::from(logits.cross_entropy(&batch.labels).value().item())
+                * batch.labels.len() as f64;
+            let k = logits.shape()[1];
+            confusion.resize_with(k, || vec![0; k]);
+            for (found, &label) in classes(logits.value()).into_iter().zip(&batch.labels) {
+                confusion[label as usize][found as usize] += 1;
+            }
         }
         samples += batch.labels.len();
+        if is_first {
+            noted = tape.into_watched();
+        }
     }
     let all = (samples as f64).max(1.0);
     let right: usize = confusion.iter().enumerate().map(|(class, row)| row[class]).sum();
-    Score { samples, loss: loss / all, accuracy: right as f64 / all, confusion }
+    let score = Score { samples, loss: loss / all, accuracy: right as f64 / all, confusion };
+    (score, noted)
 }
 
 /// The class with the largest logit in each row; the first of several equal ones.

@@ -6,16 +6,18 @@
 mod checkpoint;
 mod config;
 mod evaluate;
+mod layers;
 mod run;
 mod teacher;
 mod trainer;
 
 pub use config::Config;
 pub use evaluate::{Score, evaluate};
+pub use layers::Layer;
 pub(crate) use run::default_name;
 pub use run::{Run, weights_sha256};
 pub(crate) use teacher::{Answer, keeping, teachers_tape};
-pub use trainer::{Epoch, Event, Trainer};
+pub use trainer::{Epoch, Event, Handover, Trainer};
 
 use crate::Tensor;
 use dirnet_datasets::Batch;

@@ -14,6 +14,7 @@ STEPS = 5
 def family():
     f = Family("optim")
     rules(f)
+    bop(f)
     schedules(f)
     clipping(f)
     return f
@@ -51,6 +52,44 @@ def rules(f):
             after.append(leaf.detach().clone())
         f.args(case, **args)
         for key, value in [("p", p), ("g", g), ("after", torch.stack(after))]:
+            f.store(case, key, value)
+
+
+def bop(f):
+    """Bop (Helwegen et al., 2019) and its second-order form (Suarez-Ramirez et al., 2021), written from the
+    formulas in NumPy. `p` are signs.
+
+    A comparison that float32 and float64 could decide differently would be no judge: none is close.
+    """
+    steps = 12
+    table = [
+        ("bop", dict(gamma=0.2, threshold=0.05)),
+        ("bop_eager", dict(gamma=0.5, threshold=0.0)),
+        ("bop2_biased", dict(gamma=0.1, threshold=0.2, sigma=0.3, unbiased=False)),
+        ("bop2_unbiased", dict(gamma=0.1, threshold=0.3, sigma=0.3, unbiased=True)),
+    ]
+    for case, args in table:
+        p = np.sign(f.normal(case + "/p", (3, 4), avoid=(0.0,)))
+        g = f.normal(case + "/g", (steps, 3, 4))
+        gamma, threshold = args["gamma"], args["threshold"]
+        w, m, v, after = p.astype(np.float64), np.zeros((3, 4)), np.zeros((3, 4)), []
+        for step, grad in enumerate(g.astype(np.float64), start=1):
+            m = (1 - gamma) * m + gamma * grad
+            signal = m
+            if "sigma" in args:
+                sigma = args["sigma"]
+                v = (1 - sigma) * v + sigma * grad**2
+                by_m, by_v = 1.0, 1.0
+                if args["unbiased"]:
+                    by_m, by_v = 1 - (1 - gamma) ** step, 1 - (1 - sigma) ** step
+                signal = (m / by_m) / (np.sqrt(v / by_v) + 1e-10)
+            assert np.abs(np.abs(signal) - threshold).min() > 1e-5, case
+            w = np.where((np.abs(signal) > threshold) & (np.sign(signal) == w), -w, w)
+            after.append(w)
+        flips = np.abs(np.diff([p.astype(np.float64), *after], axis=0)).sum() / 2
+        assert 0 < flips < w.size * steps / 2, f"{case}: {flips} flips"
+        f.args(case, **args)
+        for key, value in [("p", p), ("g", g), ("after", np.stack(after))]:
             f.store(case, key, value)
 
 

@@ -39,6 +39,43 @@ impl Mask {
         Mask::of(x, |x| x.abs() <= limit)
     }
 
+    /// The elements whose sign is +1.
+    pub fn signs(x: &[f32]) -> Mask {
+        Mask::of(x, |x| super::sign(x) > 0.0)
+    }
+
+    /// How many elements are set in one of two masks only.
+    ///
+    /// # Panics
+    /// If they are not masks of equally many elements.
+    ///
+    /// ```
+    /// use dirnet_kernels::bits::Mask;
+    /// let (before, after) = (Mask::signs(&[0.5, -3.0, 0.0]), Mask::signs(&[-0.5, -1.0, 2.0]));
+    /// assert_eq!(before.differing(&after), 1);
+    /// ```
+    pub fn differing(&self, other: &Mask) -> usize {
+        assert_eq!(self.len, other.len, "masks of equally many elements");
+        let words = self.words.iter().zip(&other.words);
+        words.map(|(a, b)| (a ^ b).count_ones() as usize).sum()
+    }
+
+    /// Its bits, 64 a word, the first element lowest; what lies beyond the last element is not set.
+    pub fn words(&self) -> &[u64] {
+        &self.words
+    }
+
+    /// The mask of these [`Mask::words`], if there are as many as `len` elements take and nothing is
+    /// set beyond them.
+    pub fn from_words(len: usize, words: Vec<u64>) -> Option<Mask> {
+        let inside = match len % 64 {
+            0 => u64::MAX,
+            rest => (1 << rest) - 1,
+        };
+        let whole = words.last().is_none_or(|last| last & !inside == 0);
+        (words.len() == len.div_ceil(64) && whole).then_some(Mask { len, words })
+    }
+
     /// Elements, set or not.
     pub fn len(&self) -> usize {
         self.len
