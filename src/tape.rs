@@ -106,9 +106,10 @@ impl<'p> Tape<'p> {
     pub fn watching(self, watch: Watch) -> Self {
         Tape { watch, ..self }
     }
-    /// The same, with convolutions by fewer products where there is such a way, as
-    /// [`winograd`](dirnet_kernels::conv::winograd) has it: values are those of another tape but for
-    /// rounding, some 5e-6 of the largest. For a tape that evaluates; one that records ignores it.
+    /// The same, with convolutions of floats by fewer products where there is such a way, as
+    /// [`winograd`](dirnet_kernels::conv::winograd) has it, there and for the images on the way back:
+    /// values are those of another tape but for rounding, some 5e-6 of the largest. What trains and
+    /// what teaches takes it; what is judged or deployed does not.
     pub fn quick(self) -> Self {
         Tape { quick: true, ..self }
     }
@@ -129,7 +130,7 @@ impl<'p> Tape<'p> {
     }
     /// Whether convolutions may round otherwise if that is quicker.
     pub fn is_quick(&self) -> bool {
-        self.quick && !self.training
+        self.quick
     }
     /// The moment of training, from 0 to 1.
     pub fn progress(&self) -> f32 {

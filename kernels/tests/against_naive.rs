@@ -176,7 +176,7 @@ fn convolution_by_fewer_products() {
     let how = |pad| Conv { stride: 1, pad, dilation: 1, groups: 1 };
     let mut cases = Vec::new();
     for [c, o] in [[16, 16], [24, 40], [64, 16], [16, 136]] {
-        for (size, pad) in [([4, 4], 1), ([7, 7], 1), ([8, 17], 1), ([33, 6], 0), ([9, 10], 3)] {
+        for (size, pad) in [([4, 4], 1), ([7, 7], 1), ([8, 17], 1), ([33, 6], 0), ([9, 10], 2)] {
             for n in [1, 5] {
                 let [h, w] = size;
                 cases.push(ConvGeom::new(&[n, c, h, w], &[o, c, 3, 3], how(pad)));
@@ -191,6 +191,14 @@ fn convolution_by_fewer_products() {
         };
         let naive = |[y]: [&mut [f32]; 1]| naive::conv2d(g, &x, &w, y);
         hold(&format!("by winograd {g:?}"), 1e-5, [g.y_len()], |[y]| fast(g.n, &x, y), naive);
+        let dy = numbers(g.y_len(), 3);
+        hold(
+            &format!("dx by winograd {g:?}"),
+            1e-5,
+            [g.x_len()],
+            |[dx]| conv::winograd::conv2d_dx(g, &w, &dy, dx),
+            |[dx]| naive::conv2d_dx(g, &w, &dy, dx),
+        );
         // An image's outputs depend on neither its place in the batch nor its company.
         let [mut all, mut alone] = [vec![f32::NAN; g.y_len()], vec![f32::NAN; g.y_len()]];
         fast(g.n, &x, &mut all);
@@ -205,6 +213,9 @@ fn convolution_by_fewer_products() {
     other([1, 16, 9, 9], [16, 16, 3, 3], how(1).stride(2));
     other([1, 16, 9, 9], [16, 16, 5, 5], how(2));
     other([1, 3, 9, 9], [16, 3, 3, 3], how(1));
+    other([1, 16, 9, 9], [16, 16, 3, 3], how(3));
+    // So few tiles do not repay the numbers of so many filters.
+    other([3, 512, 7, 7], [512, 512, 3, 3], how(1));
 }
 
 /// An image's outputs depend on neither its place in the batch nor its company.

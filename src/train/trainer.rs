@@ -393,7 +393,8 @@ impl Trainer {
 
     fn tape(&self) -> Tape<'_> {
         let at = [self.at.epoch as u64, self.at.step as u64];
-        let tape = Tape::train(&self.params).at(self.progress()).drawing(self.config.seed, at);
+        let tape =
+            Tape::train(&self.params).at(self.progress()).drawing(self.config.seed, at).quick();
         match &self.distill {
             Some(distill) => keeping(distill, tape),
             None => tape,

@@ -7,7 +7,8 @@
 //!
 //! That is 36 products a tile, filter and channel in place of 144. Each of the 36 places is a matrix
 //! product, tiles by channels of `x` by channels of `y`. Numbers differ from those of
-//! [`conv2d`](super::conv2d) by rounding, some 5e-6 of the largest.
+//! [`conv2d`](super::conv2d) by rounding, some 5e-6 of the largest. `dx` is the same sum over filters that
+//! are turned by half and change their channels for their outputs.
 //!
 //! Lanes are channels throughout: images are turned to channels last, computed on, and turned back.
 
@@ -17,12 +18,14 @@ use crate::geom::ConvGeom;
 use crate::lanes::{EIGHT, Lanes, Plain};
 use crate::par::{chunks, scratch};
 use crate::simd::{Level, level, per_level};
-use crate::transpose::transpose;
+use crate::transpose::{transpose, transpose_many};
 
 /// Rows and columns of outputs in a tile.
 const OUT: usize = 4;
 /// Rows and columns of pixels that a tile sees.
 const SEEN: usize = OUT + 2;
+/// Taps of a filter.
+const TAPS: usize = 9;
 /// Products of a tile.
 const PLACES: usize = SEEN * SEEN;
 /// Tiles computed together, at most.
@@ -32,14 +35,17 @@ const NUMBERS: usize = 2048;
 /// Floats between what belongs to two places, so that the places do not share sets of the cache.
 const APART: usize = 16;
 
-/// Whether this convolution can be computed so, and is quicker by it.
+/// Whether this convolution and its `dx` can be computed so, and are quicker by it.
 pub fn suits(g: &ConvGeom) -> bool {
     let how = g.how;
     let plain = (how.stride, how.dilation, how.groups) == (1, 1, 1) && (g.kh, g.kw) == (3, 3);
     let whole = [g.c, g.o].iter().all(|n| n.is_multiple_of(EIGHT) && *n >= 2 * EIGHT);
-    let tiles = g.oh.div_ceil(OUT) * g.ow.div_ceil(OUT);
     // Tiles reach beyond small images.
-    plain && whole && 3 * PLACES * tiles <= 2 * 9 * g.oh * g.ow
+    let few = |h: usize, w: usize| 3 * PLACES * h.div_ceil(OUT) * w.div_ceil(OUT) <= 2 * 9 * h * w;
+    // The numbers of many filters are written to memory and read again, which few tiles do not repay.
+    let tiles = g.n * g.oh.div_ceil(OUT) * g.ow.div_ceil(OUT);
+    let used = tiles >= 16 || PLACES * g.c * g.o <= 1 << 18;
+    plain && how.pad <= 2 && whole && few(g.oh, g.ow) && few(g.h, g.w) && used
 }
 
 /// [`conv2d`](super::conv2d) so.
@@ -51,15 +57,53 @@ pub fn conv2d(g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32]) {
     super::check("conv2d by winograd", g, x, w, y);
     assert!(suits(g), "conv2d by winograd: not a case for it: {g:?}");
     let level = level();
+    run(g, x, false, y, |first, width, taps| {
+        let row = g.c * TAPS;
+        transpose(level, [width, row], &w[first * row..], row, taps, width);
+    });
+}
+
+/// [`conv2d_dx`](super::conv2d_dx) so.
+///
+/// # Panics
+/// If a length does not fit the geometry, or it does not [`suits`].
+#[track_caller]
+pub fn conv2d_dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
+    super::check("conv2d_dx by winograd", g, dx, w, dy);
+    assert!(suits(g), "conv2d_dx by winograd: not a case for it: {g:?}");
+    let how = g.how.pad(2 - g.how.pad);
+    let back = ConvGeom::new(&[g.n, g.o, g.oh, g.ow], &[g.c, g.o, 3, 3], how);
+    let level = level();
+    run(&back, dy, true, dx, |first, width, taps| {
+        let (from, to) = ([g.c * TAPS, TAPS], [TAPS * width, width]);
+        transpose_many(level, g.o, [width, TAPS], &w[first * TAPS..], from, taps, to);
+    });
+}
+
+/// `y` from `x`; `pack(first, width, taps)` writes `taps[c, tap, lane]` of the filters to channels `first`
+/// on, and `turned` says whether the last tap comes first.
+fn run(
+    g: &ConvGeom,
+    x: &[f32],
+    turned: bool,
+    y: &mut [f32],
+    pack: impl Fn(usize, usize, &mut [f32]) + Sync,
+) {
+    let level = level();
     let across = g.ow.div_ceil(OUT);
     let tiles = g.oh.div_ceil(OUT) * across;
     let together = TILES.min((NUMBERS / g.c).max(2 * EIGHT));
     let images = (together / tiles).max(1);
-    let filters_len = PLACES * g.c * g.o;
-    scratch(filters_len, |u| {
+    let width = lanes(g.o);
+    let block = PLACES * (g.c * width + APART);
+    scratch(g.o / width * block, |u| {
         // By blocks of channels of y, then place, then channel of x.
-        let width = lanes(g.o);
-        chunks(u, PLACES * g.c * width, |block, u| filters(g, block * width, width, w, u));
+        chunks(u, block, |block, u| {
+            scratch(g.c * TAPS * width, |taps| {
+                pack(block * width, width, taps);
+                filters(level, taps, width, turned, u);
+            });
+        });
         let u = &*u;
         chunks(y, images * g.o * g.oh * g.ow, |at, y| {
             let job = Job { level, g, across, tiles, together };
@@ -72,45 +116,6 @@ pub fn conv2d(g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32]) {
 /// Lanes of a block of `channels`.
 fn lanes(channels: usize) -> usize {
     if channels.is_multiple_of(2 * EIGHT) { 2 * EIGHT } else { EIGHT }
-}
-
-/// `u[place, c, lane] = G w Gᵀ` of the filters from `first` on.
-fn filters(g: &ConvGeom, first: usize, width: usize, w: &[f32], u: &mut [f32]) {
-    let far = g.c * width;
-    let w = &w[first * g.c * 9..][..width * g.c * 9];
-    for c in 0..g.c {
-        for part in (0..width).step_by(EIGHT) {
-            let taps: [[f32; EIGHT]; 9] = std::array::from_fn(|tap| {
-                std::array::from_fn(|lane| w[((part + lane) * g.c + c) * 9 + tap])
-            });
-            let rows: [_; 3] =
-                std::array::from_fn(|r| spread_filter(taps[3 * r..][..3].try_into().expect("3")));
-            for t in 0..SEEN {
-                let column = spread_filter(&rows.map(|row| row[t]));
-                for (s, lanes) in column.into_iter().enumerate() {
-                    let at = (s * SEEN + t) * far + c * width + part;
-                    u[at..at + EIGHT].copy_from_slice(&lanes);
-                }
-            }
-        }
-    }
-}
-
-/// Rows of G: 1/4, 0, 0;  -1/6, ∓1/6, -1/6;  1/24, ±1/12, 1/6;  0, 0, 1.
-#[inline(always)]
-fn spread_filter([a, b, c]: &[[f32; EIGHT]; 3]) -> [[f32; EIGHT]; SEEN] {
-    let mut y = [[0.0; EIGHT]; SEEN];
-    for l in 0..EIGHT {
-        let (a, b, c) = (a[l], b[l], c[l]);
-        let (sixth, ends) = ((a + c) * (1.0 / 6.0), a * (1.0 / 24.0) + c * (1.0 / 6.0));
-        let (near, far) = (b * (1.0 / 6.0), b * (1.0 / 12.0));
-        for (y, x) in
-            y.iter_mut().zip([a * 0.25, -sixth - near, near - sixth, ends + far, ends - far, c])
-        {
-            y[l] = x;
-        }
-    }
-    y
 }
 
 struct Job<'a> {
@@ -158,8 +163,10 @@ impl Job<'_> {
                     let pixels = &pixels[i * image + (r * padded[1] + s) * g.c..];
                     tile_in(level, pixels, [padded[1] * g.c, g.c], &mut v[t * g.c..], seen);
                 }
-                for (block, u) in u.chunks_exact(PLACES * g.c * width).enumerate() {
-                    for (p, u) in u.chunks_exact(g.c * width).enumerate() {
+                let far = g.c * width + APART;
+                for (block, u) in u.chunks_exact(PLACES * far).enumerate() {
+                    for (p, u) in u.chunks_exact(far).enumerate() {
+                        let u = &u[..g.c * width];
                         let (v, rows) = (&v[p * seen..][..many * g.c], &rows[..many]);
                         let m = &mut m[p * found..][..many * width];
                         product(level, v, rows, steps, u, width, m);
@@ -223,6 +230,15 @@ fn product(
 }
 
 per_level! {
+    /// `u[place, c, lane] = G w Gᵀ` of a block of filters.
+    fn filters[](taps: &[f32], width: usize, turned: bool, u: &mut [f32]) {
+        #[cfg(target_arch = "x86_64")]
+        if FUSED {
+            return spread_filters::<crate::lanes::Avx>(taps, width, turned, u);
+        }
+        spread_filters::<Plain>(taps, width, turned, u);
+    }
+
     /// `v[place] = Bᵀ d B` of one tile, all channels; pixels a row and a column apart, places `far`.
     fn tile_in[](pixels: &[f32], apart: [usize; 2], v: &mut [f32], far: usize) {
         #[cfg(target_arch = "x86_64")]
@@ -267,6 +283,38 @@ unsafe fn load<L: Lanes>(x: &[f32], at: usize) -> L {
 unsafe fn store<L: Lanes>(x: L, y: &mut [f32], at: usize) {
     // SAFETY: as asked for.
     x.store(unsafe { &mut *y.as_mut_ptr().add(at).cast() });
+}
+
+#[inline(always)]
+fn spread_filters<L: Lanes>(taps: &[f32], width: usize, turned: bool, u: &mut [f32]) {
+    let far = taps.len() / TAPS + APART;
+    assert!(width.is_multiple_of(EIGHT) && taps.len().is_multiple_of(TAPS * width), "filters");
+    assert!(PLACES * far <= u.len(), "filters: places of a block");
+    for (c, filter) in taps.chunks_exact(TAPS * width).enumerate() {
+        for part in (0..width).step_by(EIGHT) {
+            // SAFETY: a tap is below TAPS and `part` + 8 at most `width`: see the asserts.
+            let tap = |at: usize| unsafe { load(filter, at * width + part) };
+            let tap = |at| tap(if turned { TAPS - 1 - at } else { at });
+            let rows: [[L; SEEN]; 3] =
+                std::array::from_fn(|r| spread_filter(std::array::from_fn(|s| tap(3 * r + s))));
+            for s in 0..SEEN {
+                let column = spread_filter::<L>(std::array::from_fn(|r| rows[r][s]));
+                for r in 0..SEEN {
+                    // SAFETY: the place is below PLACES, and what belongs to one is `far` long.
+                    unsafe { store(column[r], u, (r * SEEN + s) * far + c * width + part) };
+                }
+            }
+        }
+    }
+}
+
+/// Rows of G: 1/4 0 0;  -1/6 ∓1/6 -1/6;  1/24 ±1/12 1/6;  0 0 1.
+#[inline(always)]
+fn spread_filter<L: Lanes>([a, b, c]: [L; 3]) -> [L; SEEN] {
+    let [quarter, sixth, twelfth] = [0.25, 1.0 / 6.0, 1.0 / 12.0].map(L::splat);
+    let (ends, middle) = (sixth.mul(a.add(c)), sixth.mul(b));
+    let (wide, far) = (L::splat(1.0 / 24.0).mul(a).add(sixth.mul(c)), twelfth.mul(b));
+    [quarter.mul(a), ends.add(middle).neg(), middle.sub(ends), wide.add(far), wide.sub(far), c]
 }
 
 #[inline(always)]

@@ -169,7 +169,7 @@ impl Step {
 
     /// Half way through training, where both stages of the estimators have been.
     fn tape(&self) -> Tape<'_> {
-        let tape = Tape::train(&self.params).at(0.5);
+        let tape = Tape::train(&self.params).at(0.5).quick();
         match &self.teacher {
             Some(teacher) => keeping(&teacher.distill, tape),
             None => tape,
