@@ -484,7 +484,7 @@ per_level! {
                         let at = start.map(|at| at + y * row + place);
                         let target = Target { at, stride: g.h * row };
                         let terms = &gathers.terms;
-                        sums::add::<FUSED>(tables, words, terms, streams, sums, target);
+                        sums::add::<FUSED, 8>(tables, words, terms, streams, sums, target);
                     }
                 }
             }

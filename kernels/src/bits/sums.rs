@@ -85,9 +85,11 @@ pub(super) struct Term {
     pub word: usize,
 }
 
-/// Adds to the target of each stream the rows that its words choose from the tables of each term.
+/// Adds to the target of each stream the rows that its words choose from the tables of each term, `MOST`
+/// streams at a time: six, which leave four of 16 registers for the rest, or eight, which leave none but
+/// pay where words are few.
 #[inline(always)]
-pub(super) fn add<const AVX2: bool>(
+pub(super) fn add<const AVX2: bool, const MOST: usize>(
     tables: &[Table],
     words: &[u64],
     terms: &[Term],
@@ -105,8 +107,8 @@ pub(super) fn add<const AVX2: bool>(
     }
     let mut j = 0;
     while j < streams {
-        // Twelve vectors of sums are as many as leave room for the rest.
         j += match streams - j {
+            left if left >= MOST => some::<AVX2, MOST>(tables, words, terms, j, y, target),
             6.. => some::<AVX2, 6>(tables, words, terms, j, y, target),
             4.. => some::<AVX2, 4>(tables, words, terms, j, y, target),
             _ => some::<AVX2, 1>(tables, words, terms, j, y, target),
@@ -217,7 +219,7 @@ per_level! {
         fill_all::<Plain>(tables, fours);
         let target = Target { at: [0, HALF], stride: LANES };
         let all = Term { table: 0, tables: fours.len(), word: 0 };
-        add::<FUSED>(tables, words, &[all], words.len(), sums, target);
+        add::<FUSED, 6>(tables, words, &[all], words.len(), sums, target);
     }
 }
 
