@@ -42,9 +42,6 @@ impl Part for Noise {
             })
             .into()
     }
-    fn forward<'t>(&self, x: &Var<'t>, _: &[ParamId]) -> Var<'t> {
-        x.clone()
-    }
     fn beside<'t>(&self, x: &Var<'t>, learned: &[ParamId]) -> Option<Var<'t>> {
         let tape = x.tape();
         let amount = 0.05 * (1.0 + (PI * tape.progress()).cos());

@@ -35,9 +35,12 @@ pub trait Part: Debug + Send + Sync + 'static {
         Vec::new()
     }
 
-    /// The prepared numbers, of the same shape. `learned` names what [`Part::learned`] asked for,
-    /// in that order.
-    fn forward<'t>(&self, x: &Var<'t>, learned: &[ParamId]) -> Var<'t>;
+    /// The prepared numbers, of the same shape: as they come, unless a part says otherwise. `learned`
+    /// names what [`Part::learned`] asked for, in that order.
+    fn forward<'t>(&self, x: &Var<'t>, learned: &[ParamId]) -> Var<'t> {
+        let _ = learned;
+        x.clone()
+    }
 
     /// What is added to the signs, if anything: of the numbers as they come to this part.
     fn beside<'t>(&self, x: &Var<'t>, learned: &[ParamId]) -> Option<Var<'t>> {

@@ -42,9 +42,6 @@ impl Part for Progressive {
     fn name(&self) -> &str {
         "progressive"
     }
-    fn forward<'t>(&self, x: &Var<'t>, _: &[ParamId]) -> Var<'t> {
-        x.clone()
-    }
     fn beside<'t>(&self, x: &Var<'t>, _: &[ParamId]) -> Option<Var<'t>> {
         let tape = x.tape();
         if !tape.is_training() {

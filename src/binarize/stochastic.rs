@@ -26,9 +26,6 @@ impl Part for Stochastic {
     fn name(&self) -> &str {
         "stochastic"
     }
-    fn forward<'t>(&self, x: &Var<'t>, _: &[ParamId]) -> Var<'t> {
-        x.clone()
-    }
     fn beside<'t>(&self, x: &Var<'t>, _: &[ParamId]) -> Option<Var<'t>> {
         let tape = x.tape();
         if !tape.is_training() {
