@@ -232,7 +232,8 @@ impl Workbench<'_> {
             Some(line) => line.clone(),
             None => {
                 self.trained(config)?;
-                self.results.find(config).expect("it was added").clone()
+                let other = || Error::file(&folder, "its checkpoint is that of another run");
+                self.results.find(config).ok_or_else(other)?.clone()
             }
         };
         if let (false, Ok(run)) = (self.keep || teaches, Run::open(&folder)) {
@@ -251,14 +252,14 @@ impl Workbench<'_> {
         let mut trainer = resumed(&run, &self.data)?;
         named_teacher(&mut trainer, &run)?;
         if !trainer.is_done() {
-            let asked = trainer.distill().is_some() && config.teacher.is_empty();
-            if asked {
+            if trainer.wants_teacher() && config.teacher.is_empty() {
                 self.teach(&mut trainer)?;
             }
             train(&mut trainer, &run, &self.work, &self.out.progress_only())?;
         }
         if self.results.find(config).is_none() {
-            self.results.add(Line::of(&trainer).expect("all of its epochs are done"))?;
+            let none = || Error::file(&run.checkpoint(), "says it is done, but holds no epoch");
+            self.results.add(Line::of(&trainer).ok_or_else(none)?)?;
         }
         Ok(run)
     }
