@@ -19,6 +19,7 @@ pub mod naive;
 pub mod naive_bits;
 pub mod norm;
 pub mod norm_act;
+pub mod pages;
 pub mod par;
 pub mod pool;
 pub mod reduce;

@@ -4,6 +4,7 @@
 //! operating system each time costs a page fault for every 4 KiB at the next step; a pool costs
 //! nothing. Pool and count belong to a thread: a tape lives on one.
 
+use dirnet_kernels::pages;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -49,6 +50,10 @@ pub fn reset_peak() {
     POOL.with_borrow_mut(|pool| pool.peak = pool.live);
 }
 
+/// Floats of buffers that the system maps one beside the other, so that even those below a huge page, of
+/// 2 MiB on most machines, share one.
+const LARGE: usize = 1 << 16;
+
 /// Memory for floats.
 pub(super) struct Buffer(Vec<f32>);
 
@@ -65,7 +70,13 @@ impl Buffer {
             pool.free_bytes -= 4 * len;
             Some(data)
         });
-        let mut data = reused.unwrap_or_else(|| vec![0.0; len]);
+        let mut data = reused.unwrap_or_else(|| {
+            let mut data = vec![0.0; len];
+            if len >= LARGE {
+                pages::huge(&mut data);
+            }
+            data
+        });
         if cfg!(debug_assertions) {
             data.fill(f32::NAN); // whoever does not write every element shall notice
         }

@@ -2,7 +2,7 @@
 
 use super::lookup::{self, Walk};
 use super::stage::Stage;
-use super::sums::{self, LANES, Table, WORD};
+use super::sums::{self, Four, LANES, SIGNS};
 use super::words;
 use crate::par;
 use crate::simd::{self, Level, per_level};
@@ -218,19 +218,19 @@ fn times_signs(
     level: Level,
     b: &Rows,
     c: &mut [f32],
-    gather: impl Fn(usize, usize, usize, usize, &mut [[f32; LANES]; sums::TERMS]) + Sync,
+    gather: impl Fn(usize, usize, usize, usize, &mut [[f32; LANES]; SIGNS]) + Sync,
 ) {
     let k = b.cols;
     let columns = b.columns();
     par::chunks(c, LANES * k, |block, c| {
         let rows = c.len() / k;
-        let mut tables = [Table::ZERO; WORD];
+        let mut tables = [Four::ZERO; Four::WORD];
         par::scratch(k * LANES, |sums| {
             sums.fill(0.0);
             for (j, words) in columns.chunks_exact(k).enumerate() {
-                let first = j * sums::TERMS;
-                let len = sums::TERMS.min(b.rows - first);
-                let mut lanes = [[0.0; LANES]; sums::TERMS];
+                let first = j * SIGNS;
+                let len = SIGNS.min(b.rows - first);
+                let mut lanes = [[0.0; LANES]; SIGNS];
                 gather(block * LANES, rows, first, len, &mut lanes);
                 let lanes = &lanes[..len.next_multiple_of(4)];
                 sums::products(level, lanes, words, &mut tables, sums);

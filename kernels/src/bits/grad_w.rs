@@ -1,4 +1,4 @@
-//! The gradient to +-1 filters: signed sums of `dy` over four pixels, lanes of output channels.
+//! The gradient to +-1 filters: signed sums of `dy` over four or five pixels, lanes of output channels.
 //!
 //! Each input channel and tap is a stream of signs along the pixels; a stream's sums belong to 16
 //! output channels at once. What pads the image has no bit of its own and is taken as -1; for true zero
@@ -6,7 +6,7 @@
 
 use super::pack::{Image, Pad};
 use super::stage::Stage;
-use super::sums::{LANES, TERMS, Table, WORD, products};
+use super::sums::{Five, Four, LANES, SIGNS, products};
 use super::words::word;
 use crate::elementwise::add_assign;
 use crate::simd::{self, Level, per_level};
@@ -29,6 +29,8 @@ pub(super) struct Plan<'a> {
     /// Images that one part sums up, and of them those that are laid out together.
     pub images: usize,
     pub together: usize,
+    /// Pixels whose sums a table holds.
+    terms: usize,
     /// Pixels of one pass; the last has fewer.
     pass: usize,
     /// Pixel and tap of all that true zero padding left out.
@@ -64,18 +66,21 @@ const PARTS: usize = 8;
 
 impl<'a> Plan<'a> {
     pub fn new(g: &'a ConvGeom, pad: Pad) -> Self {
-        let together = TERMS.div_ceil(g.oh * g.ow).min(g.n);
+        // Tables of five take longer to make; many streams must use them.
+        let five = g.taps() >= 256;
+        let terms = if five { Five::TERMS } else { Four::TERMS };
+        let together = SIGNS.div_ceil(g.oh * g.ow).min(g.n);
         let pad_bit = if pad == Pad::Plus { Pad::Plus } else { Pad::Minus };
         let stage = Stage::new(g, pad_bit, together, 4);
         // Passes of equal size.
-        let tables = (together * g.oh * g.ow).div_ceil(4);
-        let pass = 4 * tables.div_ceil(tables.div_ceil(WORD));
+        let pixels = together * g.oh * g.ow;
+        let pass = pixels.div_ceil(pixels.div_ceil(SIGNS)).next_multiple_of(terms).min(SIGNS);
         let outside = if pad == Pad::Zero { outside(g, together) } else { Vec::new() };
         // Large filters are summed up in fewer parts.
         let size = g.o.next_multiple_of(LANES) * g.taps();
         let images = g.n.div_ceil(((1 << 22) / size).clamp(1, PARTS).min(g.n));
         let (level, offsets) = (simd::level(), stage.offsets());
-        Plan { g, level, stage, offsets, images, together, pass, outside }
+        Plan { g, level, stage, offsets, images, together, terms, pass, outside }
     }
 
     /// All there is to some blocks of output channels, if there are no groups and all images are laid
@@ -110,7 +115,7 @@ impl<'a> Plan<'a> {
             sums: vec![0.0; blocks.len() * streams * LANES],
             edges: vec![0.0; blocks.len() * taps * LANES],
             words: vec![0; passes * streams],
-            tables: Box::new([Table::ZERO; WORD]),
+            tables: vec![0.0; Four::floats(Four::WORD).max(Five::floats(Five::WORD))],
             blocks,
         }
     }
@@ -149,7 +154,7 @@ pub(super) struct Part<'a> {
     edges: Vec<f32>,
     /// The signs of images at hand, and tables to choose from.
     words: Vec<u64>,
-    tables: Box<[Table; WORD]>,
+    tables: Vec<f32>,
 }
 
 impl Part<'_> {
@@ -208,21 +213,19 @@ impl Plan<'_> {
         dy: &[f32],
         images: usize,
         words: &[u64],
-        tables: &mut [Table; WORD],
+        tables: &mut [f32],
         sums: &mut [f32],
         edges: &mut [f32],
     ) {
         let area = self.g.oh * self.g.ow;
         let pixels = images * area;
         let (o, rows) = self.channels(block);
-        let mut lanes = [[0.0; LANES]; TERMS];
+        let mut lanes = [[0.0; LANES]; SIGNS + 1];
         let passes = (0..pixels).step_by(self.pass);
         for (words, first) in words.chunks(self.g.taps()).zip(passes) {
             let end = pixels.min(first + self.pass);
-            let whole = (end - first).next_multiple_of(4);
-            if rows < LANES || end - first < whole {
-                lanes.as_flattened_mut().fill(0.0);
-            }
+            let whole = (end - first).next_multiple_of(self.terms);
+            lanes[end - first..whole].as_flattened_mut().fill(0.0);
             let mut pixel = first;
             while pixel < end {
                 let (image, at) = (pixel / area, pixel % area);
@@ -239,7 +242,14 @@ impl Plan<'_> {
                 let first_of_line = |x| simd::fetch(std::slice::from_ref(x));
                 ahead.step_by(area).take(rows).for_each(first_of_line);
             }
-            products(self.level, &lanes[..whole], words, tables, sums);
+            let terms = &lanes[..whole];
+            if self.terms == Five::TERMS {
+                let (tables, _) = Five::split(tables, Five::WORD);
+                products(self.level, terms, words, tables, sums);
+            } else {
+                let (tables, _) = Four::split(tables, Four::WORD);
+                products(self.level, terms, words, tables, sums);
+            }
             let outside = |end| self.outside.partition_point(|o| o.0 < end);
             let outside = &self.outside[outside(first)..outside(end)];
             add_outside(self.level, outside, first, &lanes, edges.as_chunks_mut().0);
@@ -275,7 +285,7 @@ per_level! {
     fn add_outside[](
         outside: &[(usize, usize)],
         first: usize,
-        lanes: &[[f32; LANES]; TERMS],
+        lanes: &[[f32; LANES]],
         edges: &mut [[f32; LANES]],
     ) {
         for &(pixel, tap) in outside {

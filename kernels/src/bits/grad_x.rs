@@ -8,7 +8,7 @@
 //! one row, and the filter one row of columns that lie further apart.
 
 use super::pack::Filters;
-use super::sums::{self, HALF, Table, Target, Term, WORD};
+use super::sums::{self, Four, HALF, Target, Term};
 use super::words::word;
 #[cfg(target_arch = "x86_64")]
 use crate::lanes::Avx;
@@ -20,7 +20,7 @@ use std::ops::Range;
 
 /// Tables used at once: more than the first cache holds, but the more, the more seldom are sums, far
 /// apart as rows of channels are, loaded and stored.
-const TABLES: usize = 3 * WORD;
+const TABLES: usize = 3 * Four::WORD;
 
 /// The geometry's part in the work, shared by all who do it.
 pub(super) struct Plan<'a> {
@@ -151,7 +151,7 @@ impl<'a> Plan<'a> {
         let ring = (g.kh - 1) * dilation / stride + 1;
         // Passes of equal size, as few as their tables allow.
         let quads = g.group_o().div_ceil(4);
-        let quads = quads.div_ceil(quads.div_ceil((TABLES / ring).clamp(1, WORD)));
+        let quads = quads.div_ceil(quads.div_ceil((TABLES / ring).clamp(1, Four::WORD)));
         let margin = match line {
             Some(line) => whole.how.pad * (line.pitch + 1),
             None => pad.div_ceil(stride),
@@ -215,8 +215,8 @@ impl<'a> Plan<'a> {
         // Channels that make a piece which the first cache holds.
         let some = (1024 / area).max(1);
         self.with_images(n, group, dy, |images| {
-            par::scratch(Table::floats(tables) + self.images * image, |scratch| {
-                let (tables, sums) = Table::split(scratch, tables);
+            par::scratch(Four::floats(tables) + self.images * image, |scratch| {
+                let (tables, sums) = Four::split(scratch, tables);
                 sums.fill(0.0);
                 walk(level, self, &images, group, channels.clone(), tables, sums);
                 let sums = sums.chunks_exact(image).zip(dx.chunks_mut(g.c * area));
@@ -311,7 +311,7 @@ impl Row {
         let mut turns: Vec<_> = met.iter().map(|&(i, u)| (i % ring, u)).collect();
         turns.sort_unstable();
         // Rows of few quads share words where their tables are neighbours.
-        let together = WORD / quads;
+        let together = Four::WORD / quads;
         let mut terms = Vec::new();
         for some in turns.chunk_by(|a, b| a.0 + 1 == b.0) {
             let equal = some.len().div_ceil(some.len().div_ceil(together));
@@ -371,20 +371,19 @@ fn spread(bits: u32) -> u64 {
 
 /// Fills a table with `scale·dy` of four channels, `area` apart, in two whole units.
 #[inline(always)]
-fn fill<L: Lanes>(table: &mut Table, dy: &[f32], units: [usize; 2], area: usize, scale: &[f32; 4]) {
+fn fill<L: Lanes>(table: &mut Four, dy: &[f32], units: [usize; 2], area: usize, scale: &[f32; 4]) {
     for (half, at) in units.into_iter().enumerate() {
-        let load = |o: usize| {
+        table.fill(half, |o| {
             let eight = dy[at + o * area..].first_chunk().expect("a whole unit");
             L::load(eight).mul(L::splat(scale[o]))
-        };
-        table.fill(half, [load(0), load(1), load(2), load(3)]);
+        });
     }
 }
 
 /// The same for a few channels and units of a few pixels; zero where there is none.
 #[inline(never)]
 fn fill_partly(
-    table: &mut Table,
+    table: &mut Four,
     dy: &[f32],
     units: [usize; 2],
     lens: [usize; 2],
@@ -397,7 +396,7 @@ fn fill_partly(
             let dy = &dy[units[half] + o * area..][..lens[half]];
             eight.iter_mut().zip(dy).for_each(|(eight, dy)| *eight = scale * dy);
         }
-        table.fill(half, four.each_ref().map(Plain::load));
+        table.fill(half, |o| Plain::load(&four[o]));
     }
 }
 
@@ -435,7 +434,7 @@ per_level! {
         images: &Images<'_>,
         group: usize,
         channels: Range<usize>,
-        tables: &mut [Table],
+        tables: &mut [Four],
         sums: &mut [f32],
     ) {
         let (g, dy) = (&plan.g, images.dy);
@@ -459,7 +458,7 @@ per_level! {
                         let slot = &mut tables[ready % plan.ring * plan.quads..][..plan.quads];
                         let scale = &plan.scale[group * g.group_o()..][..g.group_o()][o..];
                         // The last pass may have fewer quads; their signs meet zeros.
-                        slot[scale.len().div_ceil(4).min(plan.quads)..].fill(Table::ZERO);
+                        slot[scale.len().div_ceil(4).min(plan.quads)..].fill(Four::ZERO);
                         let tables = slot.iter_mut().zip(scale.chunks(4)).enumerate();
                         for (i, (table, scale)) in tables {
                             let units = units.map(|at| at + (o + 4 * i) * area + ready * g.ow);
@@ -484,7 +483,7 @@ per_level! {
                         let at = start.map(|at| at + y * row + place);
                         let target = Target { at, stride: g.h * row };
                         let terms = &gathers.terms;
-                        sums::add::<FUSED, 8>(tables, words, terms, streams, sums, target);
+                        sums::add::<FUSED, 8, 16>(tables, words, terms, streams, sums, target);
                     }
                 }
             }

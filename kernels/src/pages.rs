@@ -1,0 +1,32 @@
+//! Large memory in large pages.
+
+/// Asks the operating system to back memory with huge pages, where it has them: for large buffers that
+/// have just been allocated and not been written to. Kernels walk planes of channels side by side, each
+/// in pages of its own, and the table of pages that the machine holds at hand is short.
+///
+/// It is a wish: what the memory holds is the same, and where it cannot be granted nothing happens.
+///
+/// ```
+/// let mut x = vec![0.0; 1 << 21];
+/// dirnet_kernels::pages::huge(&mut x);
+/// assert_eq!(x[x.len() - 1], 0.0);
+/// ```
+pub fn huge(x: &mut [f32]) {
+    #[cfg(target_os = "linux")]
+    {
+        const PAGE: usize = 1 << 12;
+        let range = x.as_mut_ptr_range();
+        let (start, end) =
+            (range.start.addr().next_multiple_of(PAGE), range.end.addr() & !(PAGE - 1));
+        if start < end {
+            // SAFETY: whole pages inside of a slice that is borrowed for as long; this advice leaves
+            // their content alone. A refusal is no failure.
+            unsafe {
+                let at = range.start.with_addr(start).cast();
+                libc::madvise(at, end - start, libc::MADV_HUGEPAGE);
+            }
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = x;
+}
