@@ -572,6 +572,6 @@ fn pictures_that_cannot_be_drawn_are_named() {
     let drawn = dirnet(dir, &curves(&[strange, "--at", "0.5", "-q", "-o", "one.svg"]));
     assert!(drawn.status.success(), "{}", String::from_utf8_lossy(&drawn.stderr));
     let svg = fs::read_to_string(dir.join("one.svg")).unwrap();
-    assert!(svg.contains("soft = clamp(x, -1, 1) + 0*min(") && svg.contains('…'), "{svg}");
+    assert!(svg.contains("soft=clamp(x,-1,1)+0*min(") && svg.contains('…'), "{svg}");
     assert!(svg.trim_end().ends_with("</svg>"));
 }

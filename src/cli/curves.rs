@@ -19,12 +19,13 @@ use std::sync::Arc;
 /// training. One that looks at the distribution is shown standard normal numbers.
 ///
 /// With --on: for tensors of these distributions, the share of elements whose slope is at least RHO of
-/// the largest one over [-2, 2], all through training. Each tensor has 4,096 numbers, the same ones each time:
-/// normal (deviation 1), laplace (deviation 1), bimodal (+-1 plus normal noise of deviation 0.1),
-/// heavy-tailed (Student's t with 2 degrees of freedom).
+/// the largest one over [-2, 2], all through training. Each tensor has 4,096 numbers, the same ones
+/// each time: normal (deviation 1), laplace (deviation 1), bimodal (+-1 plus normal noise of
+/// deviation 0.1), heavy-tailed (Student's t with 2 degrees of freedom).
 ///
-/// With --json, for each estimator and moment: event ("curve"), estimator, progress, and the lists x, soft and slope. With
-/// --on, for each estimator, tensor and moment: event ("share"), estimator, tensor, progress, share (0 to 1).
+/// With --json, for each estimator and moment: event ("curve"), estimator, progress, and the lists x,
+/// soft and slope. With --on, for each tensor, estimator and moment: event ("share"), estimator,
+/// tensor, progress, share (0 to 1).
 #[derive(Args, Debug)]
 pub(super) struct Curves {
     /// Names such as `dte(eps=0.2)`, or curves such as `soft = tanh(t*x)/t; t = 0.1..10` [default: all
@@ -96,7 +97,8 @@ impl Curves {
 
     /// A panel an estimator, a line a moment.
     fn curves(&self, out: &Output) -> Plot {
-        let shade = |i: usize| Ink::Shade(i as f64 / (self.at.len() - 1).max(1) as f64);
+        let last = self.at.len() - 1;
+        let shade = |i: usize| Ink::Shade(1.0 - (last - i) as f64 / last.max(1) as f64);
         let mut plot = Plot { legend: vec![("sign".into(), Ink::Guide)], panels: Vec::new() };
         let moments = self.at.iter().enumerate();
         plot.legend.extend(moments.map(|(i, at)| (format!("progress {at}"), shade(i))));
@@ -110,11 +112,12 @@ impl Curves {
                 soft.push(line(shade(i), &curve.x, &curve.soft));
                 slope.push(line(shade(i), &curve.x, &curve.slope));
                 // Plus zero, so that none reads -0.000.
-                let at = |tenths: usize| {
-                    format!("{:.3}", (curve.slope[100 + 5 * tenths] * 1e3).round() / 1e3 + 0.0)
-                };
-                rows.push(vec![curve.estimator.clone(), curve.progress.to_string()]);
-                rows.last_mut().expect("just pushed").extend([0, 1, 3, 5, 10, 15].map(at));
+                let shown = [0, 5, 15, 25, 50, 75].map(|step| {
+                    let thousandths = (curve.slope[100 + step] * 1e3).round() + 0.0;
+                    format!("{:.3}", thousandths / 1e3)
+                });
+                let words = [curve.estimator.clone(), at.to_string()];
+                rows.push(words.into_iter().chain(shown).collect());
                 out.object(&CurveEvent { event: "curve", curve: &curve });
             }
             let chart = |y: &str, lines| Chart { x: "x".into(), y: y.into(), lines };

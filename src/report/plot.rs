@@ -99,9 +99,9 @@ impl Ink {
         }
     }
 
-    /// `above` lines lie over it.
-    fn style(self, above: usize) -> ShapeStyle {
-        let width = if self == Ink::Guide { 2 } else { 3 + 2 * above.min(3) as u32 };
+    /// `above` is the share of the other lines that lie over it.
+    fn style(self, above: f64) -> ShapeStyle {
+        let width = if self == Ink::Guide { 2 } else { 3 + (4.0 * above).round() as u32 };
         self.colour().stroke_width(width)
     }
 }
@@ -154,7 +154,7 @@ impl Plot {
 fn draw_legend(root: &Area<'_>, name: &str, ink: Ink, at: (u32, u32), width: u32) -> Drawn<()> {
     let (x, y) = (at.0 as i32, (at.1 + TEXT / 2) as i32);
     let end = x + SAMPLE as i32;
-    root.draw(&PathElement::new(vec![(x, y), (end, y)], ink.style(0)))?;
+    root.draw(&PathElement::new(vec![(x, y), (end, y)], ink.style(0.0)))?;
     let room = width.saturating_sub(at.0 + SAMPLE + GAP);
     root.draw_text(&cut(name, room), &left(), (end + GAP as i32 / 2, at.1 as i32))
 }
@@ -194,9 +194,10 @@ impl Chart {
             .x_label_formatter(&|v| number(*v))
             .y_label_formatter(&|v| number(*v))
             .draw()?;
+        let last = self.lines.len().saturating_sub(1);
         for (i, line) in self.lines.iter().enumerate() {
             let points = line.points.iter().copied().filter(finite);
-            let style = line.ink.style(self.lines.len() - 1 - i);
+            let style = line.ink.style((last - i) as f64 / last.max(1) as f64);
             chart.draw_series(LineSeries::new(points, style))?;
         }
         let (width, height) = area.dim_in_pixel();
