@@ -80,7 +80,8 @@
 //! | 6 | [`nn`]: layers; [`optim`]: optimisers and schedules |
 //! | 7 | [`models`] |
 //! | 8 | [`train`](mod@train): configuration, the loop, checkpoints, run folders |
-//! | 9 | [`lab`]: comparisons of methods over seeds |
+//! | 9 | [`lab`]: comparisons of methods over seeds, curves of estimators |
+//! | 10 | [`report`]: pictures |
 //! | 11 | [`cli`]: the command |
 //!
 //! # What can be relied on
@@ -105,6 +106,7 @@ mod npz;
 pub mod ops;
 pub mod optim;
 mod params;
+pub mod report;
 mod spec;
 mod tape;
 pub mod tensor;

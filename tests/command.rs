@@ -550,3 +550,28 @@ fn sets_are_listed_and_described() {
     assert_eq!((info["train"].as_u64(), info["test"].as_u64()), (Some(1347), Some(450)));
     refused(dir.path(), &["data", "fetch", "mnits"], &["mnits", "mnist"]);
 }
+
+#[test]
+fn pictures_that_cannot_be_drawn_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let curves = |more: &[&'static str]| [&["lab", "curves"], more].concat();
+    failed(dir, &curves(&["stee"]), 2, &["stee", "did you mean \"ste\"?"]);
+    failed(dir, &curves(&["soft = tan(x)"]), 2, &["tan"]);
+    failed(dir, &curves(&["--at", "1.5"]), 2, &["1.5", "from 0", "to 1"]);
+    failed(dir, &curves(&["--at", "NaN"]), 2, &["NaN", "from 0"]);
+    failed(dir, &curves(&["--on", "norml"]), 2, &["norml", "did you mean \"normal\"?"]);
+    failed(dir, &curves(&["--on", "normal", "--at", "1"]), 2, &["--on", "--at"]);
+    failed(dir, &curves(&["--on", "normal", "--rho", "0"]), 2, &["--rho", "above 0"]);
+    failed(dir, &curves(&["-o", "curves.png"]), 2, &["curves.png", ".svg"]);
+    refused(dir, &curves(&["ste", "-o", "nowhere/ste.svg"]), &["nowhere/ste.svg", "No such file"]);
+    assert_eq!(fs::read_dir(dir).unwrap().count(), 0, "a refused picture leaves no file");
+
+    // A name from outside is text in the picture, whatever is in it, and is cut where it is long.
+    let strange = "soft = clamp(x, -1, 1) + 0*min(x, 1) + 0*max(x, 1) + 0*tanh(x) + 0*erf(x)";
+    let drawn = dirnet(dir, &curves(&[strange, "--at", "0.5", "-q", "-o", "one.svg"]));
+    assert!(drawn.status.success(), "{}", String::from_utf8_lossy(&drawn.stderr));
+    let svg = fs::read_to_string(dir.join("one.svg")).unwrap();
+    assert!(svg.contains("soft=clamp(x,-1,1)+0*min(") && svg.contains('…'), "{svg}");
+    assert!(svg.trim_end().ends_with("</svg>"));
+}

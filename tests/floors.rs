@@ -16,7 +16,7 @@ const FLOORS: &[&[&str]] = &[
     &["models"],
     &["train"],
     &["lab"],
-    &[],
+    &["report"],
     &["cli"],
 ];
 

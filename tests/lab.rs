@@ -1,5 +1,6 @@
 //! The promise: `dirnet lab` compares methods that differ in nothing else, and however often it is
-//! stopped, each run counts once and comes out the same.
+//! stopped, each run counts once and comes out the same. The pictures in the guide are those that the
+//! commands beside them draw.
 
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -230,4 +231,85 @@ fn what_cannot_be_compared_is_named() {
     let diverging = ["--set", "optimizer=sgd", "--lr", "1e38"];
     let diverging = [&diverging[..2], &["--set", "lr=1e38", "--out", "d"]].concat();
     refused(&compare(&diverging), 1, "bnn, seed 0: epoch 1, step");
+}
+
+#[test]
+fn curves_are_told_as_numbers() {
+    let dir = tempfile::tempdir().unwrap();
+    let curves = |more: &[&str]| {
+        objects(&dirnet(dir.path(), &[&["lab", "curves", "--json"], more].concat()))
+    };
+    let keys = |found: &Value| {
+        let mut keys: Vec<String> = found.as_object().unwrap().keys().cloned().collect();
+        keys.sort();
+        keys.join(" ")
+    };
+    // All built-in ones at three moments, or those named at the moments named.
+    assert_eq!(curves(&[]).len(), 3 * dirnet::binarize::estimator::all().count());
+    let found = curves(&["soft = 2*tanh(x)", "ede", "--at", "0", "0.25", "1"]);
+    let told: Vec<_> = found.iter().map(|c| (&c["estimator"], c["progress"].as_f64())).collect();
+    assert_eq!((told.len(), told[4]), (6, (&Value::from("ede"), Some(0.25))));
+    let at = |curve: &Value, list: &str, i: usize| curve[list][i].as_f64().unwrap();
+    for curve in &found {
+        assert_eq!((curve["event"].as_str(), keys(curve)), {
+            (Some("curve"), "estimator event progress slope soft x".to_string())
+        });
+        assert_eq!((at(curve, "x", 0), at(curve, "x", 150)), (-2.0, 1.0));
+    }
+    let (soft, slope) = (2.0 * 1f64.tanh(), 2.0 * (1.0 - 1f64.tanh().powi(2)));
+    assert!((at(&found[0], "soft", 150) - soft).abs() < 1e-5);
+    assert!((at(&found[0], "slope", 150) - slope).abs() < 1e-5);
+
+    // What is drawn by default of shares: EDE lets a tensor starve, DTE none.
+    let found = curves(&["--on", "normal", "bimodal"]);
+    assert_eq!(found.len(), 2 * 2 * 41);
+    assert_eq!(keys(&found[0]), "estimator event progress share tensor");
+    let least = |estimator: &str| {
+        let own = found.iter().filter(|s| s["estimator"] == estimator);
+        own.map(|s| s["share"].as_f64().unwrap()).fold(1.0, f64::min)
+    };
+    assert!(least("ede") < 0.01 && least("dte") >= 0.1, "{}, {}", least("ede"), least("dte"));
+}
+
+/// A text with each whole number in it as `#`, and the numbers.
+fn without_numbers(text: &str) -> (String, Vec<i64>) {
+    let (mut words, mut numbers) = (String::new(), Vec::new());
+    for part in text.split_inclusive(|c: char| !c.is_ascii_digit()) {
+        let digits = part.trim_end_matches(|c: char| !c.is_ascii_digit());
+        if let Ok(number) = digits.parse() {
+            numbers.push(number);
+            words.push('#');
+        }
+        words.push_str(&part[digits.len()..]);
+    }
+    (words, numbers)
+}
+
+/// Each command in the guide draws the picture that is kept beside it, but for a pixel where another
+/// machine rounds otherwise.
+#[test]
+fn the_guides_pictures_are_drawn_by_its_commands() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let guide = fs::read_to_string(docs.join("estimators.md")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("docs")).unwrap();
+    let mut drawn = 0;
+    for line in guide.lines().filter_map(|line| line.strip_prefix("    dirnet lab curves")) {
+        let words: Vec<&str> = line.split_whitespace().map(|word| word.trim_matches('"')).collect();
+        objects(&dirnet(dir.path(), &[&["lab", "curves", "--json"], &words[..]].concat()));
+        let name = words[words.len() - 1].strip_prefix("docs/").unwrap();
+        let kept = fs::read_to_string(docs.join(name)).unwrap();
+        let made = fs::read_to_string(dir.path().join("docs").join(name)).unwrap();
+        let ((kept, places), (made, found)) = (without_numbers(&kept), without_numbers(&made));
+        assert!(kept == made, "docs/{name} is out of date: dirnet lab curves{line}");
+        assert!(places.len() > 1000 && places.len() == found.len());
+        for (place, found) in places.iter().zip(&found) {
+            assert!(
+                (place - found).abs() <= 1,
+                "docs/{name} is out of date: dirnet lab curves{line}"
+            );
+        }
+        drawn += 1;
+    }
+    assert_eq!(drawn, 2);
 }

@@ -1,5 +1,6 @@
 //! `dirnet lab`
 
+use super::curves::Curves;
 use super::output::{Output, table};
 use super::train::{Work, named_teacher, resumed, settle_teacher, stop_on_ctrl_c, train};
 use super::{DataDir, open_data, parse};
@@ -22,6 +23,7 @@ pub(super) struct Lab {
 enum What {
     Compare(Compare),
     Ablate(Ablate),
+    Curves(Curves),
 }
 
 /// Train several methods with the same seeds, and compare their test accuracy.
@@ -134,6 +136,7 @@ impl Lab {
                     VARIANTS.iter().map(|(name, method)| (name.to_string(), method.to_string()));
                 shared.hold(&Contest::new(&config, named, shared.seeds.clone(), None)?, out)
             }
+            What::Curves(curves) => curves.run(out),
         }
     }
 }

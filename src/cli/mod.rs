@@ -4,6 +4,7 @@
 //! Ctrl-C, with everything saved.
 
 mod bench;
+mod curves;
 mod data;
 mod eval;
 mod lab;
@@ -60,7 +61,7 @@ enum Verb {
     Data(data::Data),
     /// Time this machine
     Bench(bench::Bench),
-    /// The study of methods: the same training under each of them, over several seeds
+    /// The study of methods and estimators: comparisons over several seeds, curves
     Lab(Box<lab::Lab>),
 }
 
