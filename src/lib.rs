@@ -94,6 +94,7 @@
 //!   rule. What the world supplies, files and settings, comes back as an [`Error`].
 #![forbid(unsafe_code)]
 
+mod archive;
 pub mod binarize;
 pub mod cli;
 mod error;
@@ -102,7 +103,6 @@ mod gradcheck;
 pub mod lab;
 pub mod models;
 pub mod nn;
-mod npz;
 pub mod ops;
 pub mod optim;
 mod params;

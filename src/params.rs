@@ -1,7 +1,9 @@
 //! The numbers of a model, in one table: names, values, roles.
 
-use crate::{Error, Tensor};
-use std::collections::HashMap;
+use crate::error::unknown;
+use crate::{Error, Tensor, archive};
+use dirnet_kernels::reduce::first_non_finite;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 /// Names one entry of a [`Params`]; valid for the table that gave it.
@@ -135,77 +137,167 @@ impl Params {
     }
 
     fn set_frozen(&mut self, prefix: &str, frozen: bool) -> usize {
-        let inside = |name: &str| match name.strip_prefix(prefix) {
-            Some(rest) => prefix.is_empty() || rest.is_empty() || rest.starts_with('.'),
-            None => false,
-        };
         let mut count = 0;
-        for entry in self.entries.iter_mut().filter(|p| inside(&p.name)) {
+        for entry in self.entries.iter_mut().filter(|p| is_inside(&p.name, prefix)) {
             entry.frozen = frozen;
             count += 1;
         }
         count
     }
 
-    /// Writes all entries by name to an `npz` file that NumPy reads.
+    /// Writes all entries by name, as 32-bit floats: to a file `.npz` for NumPy, or `.safetensors` for
+    /// PyTorch and others. The file's name decides.
+    ///
+    /// ```
+    /// use dirnet::{Params, Role, Tensor};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("model.safetensors");
+    /// let mut params = Params::new();
+    /// let w = params.add("fc.weight", Role::Weight, Tensor::full([10, 64], 0.5));
+    /// params.save(&path)?; // safetensors.torch.load_file(path)["fc.weight"]
+    /// params.set(w, Tensor::zeros([10, 64]));
+    /// params.load(&path)?;
+    /// assert_eq!(params[w].value[0], 0.5);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
-    /// If the file can't be written; what stood there before is then untouched.
+    /// If the file's name ends otherwise, or it can't be written; what stood there before is then
+    /// untouched.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
         let arrays = self.entries.iter().map(|p| (p.name.as_str(), &p.value));
-        crate::npz::save(path.as_ref(), arrays, &[])
+        archive::save(path.as_ref(), arrays, &[])
     }
 
-    /// Reads values by name from an `npz` file, all or none.
+    /// Reads values by name from a file `.npz` or `.safetensors`, all or none. Floats of 16 and 64 bits
+    /// become such of 32; what PyTorch calls `num_batches_tracked` is passed over.
     ///
     /// # Errors
-    /// If the file can't be read, or entries are missing, of another shape, or unknown here: all
-    /// of them are listed, and nothing is changed.
+    /// If the file can't be read, or holds an array that is no float; if entries are missing, of
+    /// another shape, not finite, or unknown here: all of them are listed, and nothing is changed.
     pub fn load(&mut self, path: impl AsRef<Path>) -> Result<(), Error> {
-        let path = path.as_ref();
-        let file = crate::npz::load(path)?;
-        self.assign(path, file.arrays)
+        self.load_except(path, &[] as &[&str]).map(|_| ())
     }
 
-    /// Takes over the values of another table, entry by entry of the same name.
+    /// [`Params::load`] of all but some entries, such as the head of a network that had other classes:
+    /// those called `except`, or so with a dot behind, stay as they are here, whatever the file has
+    /// under such names. Gives the names of those that stay.
+    ///
+    /// ```
+    /// use dirnet::{Params, Role, Tensor};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("model.npz");
+    /// let net = |classes| {
+    ///     let mut params = Params::new();
+    ///     params.add("conv1.weight", Role::Weight, Tensor::full([8, 3, 3, 3], 0.1));
+    ///     params.add("fc.weight", Role::Weight, Tensor::full([classes, 8], 0.1));
+    ///     params
+    /// };
+    /// net(1000).save(&path)?;
+    /// assert!(net(10).load(&path).is_err());
+    /// assert_eq!(net(10).load_except(&path, &["fc"])?, ["fc.weight"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
-    /// As for [`Params::load`]; `path` is where the other table comes from.
-    pub(crate) fn copy_from(&mut self, other: &Params, path: &Path) -> Result<(), Error> {
-        let values = other.entries.iter().map(|p| (p.name.clone(), p.value.clone()));
-        self.assign(path, values.collect())
+    /// As for [`Params::load`], and if an exception is nowhere to be found.
+    pub fn load_except(
+        &mut self,
+        path: impl AsRef<Path>,
+        except: &[impl AsRef<str>],
+    ) -> Result<Vec<String>, Error> {
+        let path = path.as_ref();
+        let mut arrays = archive::load(path)?.arrays;
+        let mut stay = BTreeSet::new();
+        for prefix in except.iter().map(AsRef::as_ref) {
+            let own = self.entries.iter().map(|p| &p.name);
+            let own: Vec<&String> = own.filter(|name| is_inside(name, prefix)).collect();
+            let before = arrays.len();
+            arrays.retain(|name, _| !is_inside(name, prefix));
+            if own.is_empty() && arrays.len() == before {
+                let mut parts: Vec<&str> =
+                    self.entries.iter().filter_map(|p| p.name.split('.').next()).collect();
+                parts.dedup();
+                return Err(unknown("part of this model", prefix, &parts));
+            }
+            stay.extend(own);
+        }
+        let stay: Vec<String> = stay.into_iter().cloned().collect();
+        self.assign(arrays, &stay).map_err(|wrong| {
+            let way_out = "what is to begin anew can be excepted by name (train --init-except)";
+            Error::file(path, format!("{wrong}; {way_out}"))
+        })?;
+        Ok(stay)
     }
 
+    /// Takes over values by name, for all entries but those that stay.
+    ///
+    /// # Errors
+    /// Lists all that does not fit; nothing is then changed.
     pub(crate) fn assign(
         &mut self,
-        path: &Path,
         mut arrays: HashMap<String, Tensor>,
-    ) -> Result<(), Error> {
-        let mut wrong = Vec::new();
-        let mut values = Vec::with_capacity(self.len());
-        for entry in &self.entries {
-            match arrays.remove(&entry.name) {
-                None => wrong.push(format!("{} is missing", entry.name)),
-                Some(value) if value.shape() != entry.value.shape() => wrong.push(format!(
-                    "{} has shape {:?}, expected {:?}",
-                    entry.name,
-                    value.shape(),
-                    entry.value.shape()
-                )),
-                Some(value) => values.push(value),
+        stay: &[String],
+    ) -> Result<(), String> {
+        let wanted = self.entries.iter().enumerate().filter(|(_, p)| !stay.contains(&p.name));
+        let (mut wrong, mut missing, mut values) = (Vec::new(), Vec::new(), Vec::new());
+        for (i, entry) in wanted {
+            let (name, expected) = (&entry.name, entry.value.shape());
+            match arrays.remove(name) {
+                None => missing.push(entry),
+                Some(value) if value.shape() != expected => {
+                    let found = value.shape();
+                    wrong.push(format!("{name} has shape {found:?}, expected {expected:?}"));
+                }
+                Some(value) if first_non_finite(&value).is_some() => {
+                    wrong.push(format!("{name} has a number that is not finite in 32 bits"));
+                }
+                Some(value) => values.push((i, value)),
             }
         }
-        let mut unknown: Vec<_> = arrays.into_keys().collect();
-        unknown.sort();
-        wrong.extend(unknown.into_iter().map(|name| format!("{name} is not part of this model")));
+        let unknown: BTreeMap<_, _> = arrays.iter().map(|(name, x)| (name, x.shape())).collect();
+        wrong.extend(missing.into_iter().map(|entry| {
+            let (name, shape) = (&entry.name, entry.value.shape());
+            match alike(name, shape, &unknown) {
+                Some(other) => format!("{name} {shape:?} is missing ({other} has its shape)"),
+                None => format!("{name} {shape:?} is missing"),
+            }
+        }));
+        wrong.extend(
+            unknown
+                .into_iter()
+                .map(|(name, shape)| format!("{name} {shape:?} is not part of this model")),
+        );
         if !wrong.is_empty() {
-            return Err(Error::file(path, format!("does not fit the model: {}", wrong.join("; "))));
+            return Err(format!("does not fit the model: {}", wrong.join("; ")));
         }
-        for (entry, value) in self.entries.iter_mut().zip(values) {
-            entry.value = value;
+        for (i, value) in values {
+            self.entries[i].value = value;
         }
         Ok(())
     }
+}
+
+/// Whether a name is `prefix`, or goes on after it with a dot; an empty prefix means all.
+fn is_inside(name: &str, prefix: &str) -> bool {
+    match name.strip_prefix(prefix) {
+        Some(rest) => prefix.is_empty() || rest.is_empty() || rest.starts_with('.'),
+        None => false,
+    }
+}
+
+/// Of what a file has beside, the array that a missing one may be called there: of its shape, and
+/// with the same last word.
+fn alike<'a>(
+    name: &str,
+    shape: &[usize],
+    unknown: &BTreeMap<&'a String, &[usize]>,
+) -> Option<&'a String> {
+    let last = |name: &str| name.rsplit('.').next().map(str::to_string);
+    let fits = |other: &str, found: &[usize]| found == shape && last(other) == last(name);
+    let others =
+        unknown.iter().filter(|(other, found)| fits(other, found)).map(|(other, _)| *other);
+    others.min_by_key(|other| strsim::levenshtein(name, other))
 }
 
 impl std::ops::Index<ParamId> for Params {
@@ -245,7 +337,7 @@ mod tests {
         params.add("c", Role::Weight, Tensor::zeros([1]));
         let message = params.load(&path).unwrap_err().to_string();
         assert!(message.contains("b has shape [2], expected [3]"), "{message}");
-        assert!(message.contains("c is missing"), "{message}");
+        assert!(message.contains("c [1] is missing"), "{message}");
         assert_eq!(params[ParamId(0)].value[0], 0.0);
 
         other.load(&path).unwrap();

@@ -190,6 +190,75 @@ fn a_run_can_start_from_another_one() {
 }
 
 #[test]
+fn a_model_goes_to_other_programs_and_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let run = small(dir, &["--out", "run"]);
+    for (form, file) in [("safetensors", "m.safetensors"), ("npz", "m.npz")] {
+        let flag = format!("--{form}");
+        let exported = json(&dirnet(dir, &["export", "run", &flag, file, "--json"]));
+        let expected = "command model file format arrays params bytes weights_sha256";
+        assert_eq!(keys(&exported), sorted(expected));
+        assert_eq!(exported["weights_sha256"], run["weights_sha256"]);
+        assert_eq!(exported["format"], form);
+        let size = fs::metadata(dir.join(file)).unwrap().len();
+        assert_eq!(exported["bytes"], size);
+        assert!(size > 4 * exported["params"].as_u64().unwrap());
+        // The file needs no more than itself.
+        let evaluated = json(&dirnet(dir, &["eval", file, "--json"]));
+        assert_eq!(evaluated["accuracy"], run["test_accuracy"]);
+        assert_eq!(evaluated["loss"], run["test_loss"]);
+        assert!(dirnet(dir, &["summary", file]).status.success());
+    }
+    // From one form to the other and back, not a byte changes.
+    let again = ["export", "m.safetensors", "--npz", "again.npz", "-q"];
+    assert!(dirnet(dir, &again).status.success());
+    let model = fs::read(dir.join("run/model.npz")).unwrap();
+    assert_eq!(fs::read(dir.join("m.npz")).unwrap(), model);
+    assert_eq!(fs::read(dir.join("again.npz")).unwrap(), model);
+
+    refused(dir, &["export", "nowhere", "--npz", "x.npz"], &["nowhere"]);
+    refused(dir, &["export", "run", "--npz", "no/x.npz"], &["no/x.npz", "No such file"]);
+    failed(dir, &["export", "run"], 2, &["--safetensors", "--npz"]);
+    failed(dir, &["export", "run", "--npz", "x.npz", "--safetensors", "x.safetensors"], 2, &[]);
+    failed(dir, &["export", "run", "--safetensors", "x.npz"], 2, &["ends in .safetensors"]);
+    assert!(!dir.join("x.npz").exists());
+
+    // Half a file, and one that says nothing of itself.
+    let whole = fs::read(dir.join("m.safetensors")).unwrap();
+    fs::write(dir.join("half.safetensors"), &whole[..whole.len() / 2]).unwrap();
+    refused(dir, &["eval", "half.safetensors"], &["half.safetensors", "not a whole safetensors"]);
+    fs::write(dir.join("m.pth"), &whole).unwrap();
+    refused(dir, &["eval", "m.pth"], &["m.pth", ".safetensors"]);
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/weights.safetensors");
+    let golden = golden.to_str().unwrap();
+    refused(dir, &["predict", golden, "x.png"], &["weights.safetensors", "card.json", "--init"]);
+    let init = [SMALL, &["--init", golden, "--out", "none"]].concat();
+    refused(dir, &init, &["fc.weight", "is missing", "f16.stored [4, 6] is not part"]);
+    assert!(!dir.join("none").exists());
+}
+
+#[test]
+fn a_start_may_leave_the_head_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    small(dir, &["--out", "first"]);
+    let to = ["export", "first", "--safetensors", "first.safetensors", "-q"];
+    assert!(dirnet(dir, &to).status.success());
+    let mut start = SMALL[..SMALL.len() - 1].to_vec();
+    start.extend(["--init", "first.safetensors", "--lr", "1e-9", "--out"]);
+    let output = dirnet(dir, &[&start[..], &["bare", "--init-except", "fc"]].concat());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("not taken from first.safetensors: fc.bias, fc.weight"), "{stderr}");
+    let all = json(&dirnet(dir, &[&start[..], &["all"]].concat()));
+    let loss = |run: &Value| run["train_loss"].as_f64().unwrap();
+    assert!(loss(&json(&output)) > loss(&all));
+    let typo = [&start[..], &["typo", "--init-except", "head"]].concat();
+    refused(dir, &typo, &["\"head\"", "known: ", "fc"]);
+    failed(dir, &["train", "--init-except", "fc"], 2, &["--init"]);
+}
+
+#[test]
 fn stages_are_one_run() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();

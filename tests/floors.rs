@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// What lives on which floor, from the ground up.
 const FLOORS: &[&[&str]] = &[
     &["datasets", "Rng"],
-    &["error", "Error", "tensor", "Tensor", "watch", "spec", "Spec", "Options", "files", "npz"],
+    &["error", "Error", "tensor", "Tensor", "watch", "spec", "Spec", "Options", "files", "archive"],
     &["params", "Params", "Param", "ParamId", "Role"],
     &["tape", "Tape", "Var", "Grads", "Saved", "LayerGuard", "gradcheck", "gradcheck_at"],
     &["ops", "Conv"],

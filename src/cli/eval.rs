@@ -13,7 +13,7 @@ use std::time::Instant;
 /// Accuracy and loss of a trained model on the test images.
 #[derive(Args, Debug)]
 pub(super) struct Eval {
-    /// Folder of a run, or a model.npz
+    /// Folder of a run, or its model as .npz or .safetensors
     model: PathBuf,
     /// Another data set than the one it was trained on
     #[arg(long)]

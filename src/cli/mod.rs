@@ -7,6 +7,7 @@ mod bench;
 mod curves;
 mod data;
 mod eval;
+mod export;
 mod lab;
 mod output;
 mod predict;
@@ -57,6 +58,7 @@ enum Verb {
     Predict(predict::Predict),
     /// A table of a network's layers: parameters, multiply-adds, bytes
     Summary(summary::Summary),
+    Export(export::Export),
     /// Data sets: what is here, what is in one, download one
     Data(data::Data),
     /// Time this machine
@@ -98,6 +100,7 @@ fn dispatch(verb: Verb, out: &Output) -> Result<(), Error> {
         Verb::Eval(args) => args.run(out),
         Verb::Predict(args) => args.run(out),
         Verb::Summary(args) => args.run(out),
+        Verb::Export(args) => args.run(out),
         Verb::Data(args) => args.run(out),
         Verb::Bench(args) => args.run(out),
         Verb::Lab(args) => args.run(out),

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 /// Classes, with their probabilities, of PNG and JPEG files.
 #[derive(Args, Debug)]
 pub(super) struct Predict {
-    /// Folder of a run, or a model.npz
+    /// Folder of a run, or its model as .npz or .safetensors
     model: PathBuf,
     /// Pictures; brought to the model's size and channels
     #[arg(required = true)]

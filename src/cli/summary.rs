@@ -13,7 +13,7 @@ use std::path::PathBuf;
 /// A table of a network's layers: parameters, multiply-adds, bytes.
 #[derive(Args, Debug)]
 pub(super) struct Summary {
-    /// Folder of a run, or a model.npz
+    /// Folder of a run, or its model as .npz or .safetensors
     #[arg(required_unless_present = "arch", conflicts_with_all = ["arch", "method", "input", "classes"])]
     model: Option<PathBuf>,
     /// Architecture instead of a trained model

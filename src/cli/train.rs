@@ -59,9 +59,12 @@ pub(super) struct Train {
     /// Use only so many test images
     #[arg(long, value_name = "N")]
     limit_test: Option<usize>,
-    /// Start from the parameters of a run or an npz file
+    /// Start from the parameters of a run, or of a file .npz or .safetensors, ours or PyTorch's
     #[arg(long, value_name = "MODEL")]
     init: Option<PathBuf>,
+    /// Parameters that --init leaves as they begin: those called NAME, and NAME.weight and so on
+    #[arg(long, value_name = "NAME", num_args = 1.., requires = "init")]
+    init_except: Vec<String>,
     /// Learn from this full-precision run of the same architecture, or its model.npz
     ///
     /// Blocks' outputs are compared (RBD) unless the method or the key `distill` says otherwise. The
@@ -143,7 +146,14 @@ impl Train {
                 let data = open_data(&config.data, &self.data_dir)?;
                 let mut trainer = Trainer::new(config, &data)?;
                 if let Some(path) = &self.init {
-                    trainer.start_from(&super::model_file(path)?)?;
+                    let stay = trainer.start_from(&super::model_file(path)?, &self.init_except)?;
+                    if !stay.is_empty() {
+                        out.note(&format!(
+                            "not taken from {}: {}",
+                            path.display(),
+                            stay.join(", ")
+                        ));
+                    }
                 }
                 if !trainer.config.teacher.is_empty() {
                     // Before there is a folder, so that a refused one leaves none.

@@ -2,11 +2,11 @@
 
 use super::{Model, Task};
 use crate::binarize::{Method, estimator};
-use crate::{Error, Params, Rng, npz};
+use crate::{Error, Params, Rng, archive};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// The name under which the card lies in a model's `npz` file.
+/// The name under which the card lies in a model's file.
 const CARD: &str = "card.json";
 
 /// Architecture, method, classes and preprocessing of a saved model.
@@ -55,30 +55,32 @@ impl Card {
         Ok((params, model))
     }
 
-    /// Writes parameters and card to an `npz` file, whole or not at all.
+    /// Writes parameters and card to a file, whole or not at all: `.npz`, where the card is an array of
+    /// bytes `card.json`, or `.safetensors`, where it is the entry `card.json` of `__metadata__`.
     ///
     /// # Errors
-    /// If it can't be written.
+    /// If the file's name ends otherwise, or it can't be written.
     pub fn save(&self, params: &Params, path: &Path) -> Result<(), Error> {
         let arrays = params.iter().map(|(_, p)| (p.name.as_str(), &p.value));
-        npz::save(path, arrays, &[(CARD, &self.to_json())])
+        archive::save(path, arrays, &[(CARD, &self.to_json())])
     }
 
-    /// The model of an `npz` file, its parameters and its card.
+    /// The model of such a file, its parameters and its card.
     ///
     /// # Errors
     /// If the file can't be read, has no card, or its parameters are not those of the model.
     pub fn load(path: &Path) -> Result<(Params, Model, Card), Error> {
-        let contents = npz::load(path)?;
+        let contents = archive::load(path)?;
         let card = contents.texts.get(CARD).ok_or_else(|| {
-            Error::file(path, format!("says nothing of its model, expected an entry {CARD}"))
+            let what = "says nothing of its model, expected an entry";
+            Error::file(path, format!("{what} {CARD}; it may serve as a start (train --init)"))
         })?;
         let card: Card = serde_json::from_str(card)
             .map_err(|e| Error::file(path, format!("entry {CARD}: {e}")))?;
         let (mut params, model) = card
             .build(&mut Rng::seed(0))
             .map_err(|e| Error::file(path, format!("entry {CARD}: {e}")))?;
-        params.assign(path, contents.arrays)?;
+        params.assign(contents.arrays, &[]).map_err(|wrong| Error::file(path, wrong))?;
         Ok((params, model, card))
     }
 
@@ -134,14 +136,16 @@ mod tests {
     #[test]
     fn a_saved_model_comes_back_with_all_it_needs() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("model.npz");
         let (params, _) = card().build(&mut Rng::seed(3)).unwrap();
-        card().save(&params, &path).unwrap();
-        let (loaded, model, read) = Card::load(&path).unwrap();
-        assert_eq!(read, card());
-        assert_eq!(model.method.weights.as_ref().unwrap().estimator.name(), "ste(clip=2)");
-        for ((_, a), (_, b)) in params.iter().zip(loaded.iter()) {
-            assert_eq!((&a.name, &a.value), (&b.name, &b.value));
+        for file in ["model.npz", "model.safetensors"] {
+            let path = dir.path().join(file);
+            card().save(&params, &path).unwrap();
+            let (loaded, model, read) = Card::load(&path).unwrap();
+            assert_eq!(read, card());
+            assert_eq!(model.method.weights.as_ref().unwrap().estimator.name(), "ste(clip=2)");
+            for ((_, a), (_, b)) in params.iter().zip(loaded.iter()) {
+                assert_eq!((&a.name, &a.value), (&b.name, &b.value));
+            }
         }
     }
 

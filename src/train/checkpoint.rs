@@ -3,7 +3,7 @@
 use super::config::Config;
 use super::layers::Signs;
 use super::trainer::{Position, Trainer};
-use crate::{Error, Params, Tensor, npz};
+use crate::{Error, Params, Tensor, archive};
 use dirnet_datasets::Dataset;
 use std::collections::HashMap;
 use std::path::Path;
@@ -38,7 +38,7 @@ impl Trainer {
         let at = Position { flips, ..self.at.clone() };
         let position = serde_json::to_string(&at).expect("numbers");
         let arrays = arrays.iter().map(|(name, x)| (name.as_str(), *x));
-        npz::save(path, arrays, &[(POSITION, &position)])
+        archive::save(path, arrays, &[(POSITION, &position)])
     }
 
     /// Takes a run up where its checkpoint left it.
@@ -47,7 +47,7 @@ impl Trainer {
     /// If the file can't be read, or is of another configuration: what does not fit is named.
     pub fn resume(config: Config, data: &Dataset, path: &Path) -> Result<Self, Error> {
         let mut trainer = Trainer::new(config, data)?;
-        let contents = npz::load(path)?;
+        let contents = archive::load(path)?;
         let position = contents
             .texts
             .get(POSITION)
@@ -87,7 +87,7 @@ impl Trainer {
         if position.stage > 0 {
             trainer.enter(position.stage, Params::new())?;
         }
-        trainer.params.assign(path, params)?;
+        trainer.params.assign(params, &[]).map_err(|wrong| Error::file(path, wrong))?;
         trainer
             .optimizer
             .restore(&trainer.params, optimizer)

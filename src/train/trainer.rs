@@ -215,16 +215,20 @@ impl Trainer {
         })
     }
 
-    /// Takes over the parameters of a `model.npz`, by name.
+    /// Takes over the parameters of a file, by name, with or without a card; those that are excepted
+    /// begin as they would without it, and are named. See [`Params::load_except`].
     ///
     /// # Errors
     /// If it can't be read, or its parameters are not those of this model: all that differs is
     /// named, and nothing is changed.
-    pub fn start_from(&mut self, model: &Path) -> Result<(), Error> {
-        let (other, ..) = Card::load(model)?;
-        self.params.copy_from(&other, model)?;
+    pub fn start_from(
+        &mut self,
+        file: &Path,
+        except: &[impl AsRef<str>],
+    ) -> Result<Vec<String>, Error> {
+        let stay = self.params.load_except(file, except)?;
         self.optimizer.begin(&mut self.params);
-        Ok(())
+        Ok(stay)
     }
 
     /// What a teacher counts in this stage, where the configuration asks for one.

@@ -1,6 +1,6 @@
 """Golden values: what PyTorch in float64 says about every operation, layer, loss and optimiser.
 
-    python3 -m venv /tmp/torch && /tmp/torch/bin/pip install torch numpy
+    python3 -m venv /tmp/torch && /tmp/torch/bin/pip install torch torchvision numpy safetensors
     /tmp/torch/bin/python tests/golden/make.py
 
 writes one `.npz` a family beside this file, and `MANIFEST.txt`: the versions that made them and
@@ -28,6 +28,7 @@ case holds (batch statistics, a fitted t, a table of learning rates) is describe
     optim.py       update rules, schedules, clipping
     layers.py      layers and residual blocks by their parameter names
     network.py     one whole training step of a small binary residual network, twice
+    weights.py     files of weights in themselves, and the names that torchvision gives to its own
 
 Where a value jumps or a slope breaks (sign at 0, hardtanh at +-1), float32 and float64 may land on
 two sides. Every case keeps its numbers clear of such places, and the script asserts it.
@@ -51,6 +52,7 @@ import methods
 import network
 import ops
 import optim
+import weights
 
 HERE = Path(__file__).parent
 
@@ -79,6 +81,7 @@ def main():
         np.savez_compressed(path, **family.arrays)
         total += path.stat().st_size
         manifest += ["", path.name] + family.describe()
+    manifest += weights.write(HERE)
     (HERE / "MANIFEST.txt").write_text("\n".join(manifest) + "\n")
     print(f"{sum(len(f.arrays) for f in families)} arrays, {total / 1e6:.2f} MB")
 
