@@ -3,7 +3,7 @@
 
 use super::{Contents, Floats};
 use crate::{Error, Tensor, files};
-use ::safetensors::tensor::{Dtype, SafeTensors, View, serialize};
+use ::safetensors::tensor::{Dtype, Metadata, View, serialize};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -11,6 +11,9 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
+
+/// The longest header that the format has, in bytes.
+const MOST_HEADER: u64 = 100_000_000;
 
 /// A tensor to be written.
 struct Lent<'a>(&'a Tensor);
@@ -43,15 +46,29 @@ pub(super) fn save<'a>(
 }
 
 pub(super) fn load(path: &Path, mut file: File) -> Result<Contents, Error> {
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
-    let bad = |what: String| Error::file(path, what);
-    let broken = |e: &dyn fmt::Display| bad(format!("not a whole safetensors file: {e}"));
-    let (length, header) = SafeTensors::read_metadata(&bytes).map_err(|e| broken(&e))?;
-    let mut contents =
-        Contents { texts: header.metadata().clone().unwrap_or_default(), ..Contents::default() };
-    serde_json::from_slice::<UniqueNames>(&bytes[8..8 + length]).map_err(|e| broken(&e))?;
-    let data = &bytes[8 + length..];
+    let io = |e| Error::io(path, e);
+    let broken = |what: &dyn fmt::Display| {
+        Error::file(path, format!("not a whole safetensors file: {what}"))
+    };
+    // Nothing is read before it is known to be there.
+    let size = file.metadata().map_err(io)?.len();
+    let mut length = [0; 8];
+    file.read_exact(&mut length).map_err(|_| broken(&format!("it has {size} bytes")))?;
+    let length = u64::from_le_bytes(length);
+    if length > MOST_HEADER.min(size - 8) {
+        return Err(broken(&format!("a header of {length} bytes in a file of {size}")));
+    }
+    let mut header = vec![0; length as usize];
+    file.read_exact(&mut header).map_err(io)?;
+    serde_json::from_slice::<UniqueNames>(&header).map_err(|e| broken(&e))?;
+    let header: Metadata = serde_json::from_slice(&header).map_err(|e| broken(&e))?;
+    let (found, expected) = (size - 8 - length, header.data_len());
+    if found != expected as u64 {
+        return Err(broken(&format!("{found} bytes of numbers, its header expects {expected}")));
+    }
+    let texts = header.metadata().clone().unwrap_or_default();
+    let mut contents = Contents { texts, ..Contents::default() };
+    // They lie side by side in this order.
     for name in header.offset_keys() {
         let Some(tensor) = header.info(&name) else { continue };
         let floats = match tensor.dtype {
@@ -61,10 +78,11 @@ pub(super) fn load(path: &Path, mut file: File) -> Result<Contents, Error> {
             Dtype::F64 => Some(Floats::F64),
             _ => None,
         };
-        let (from, to) = tensor.data_offsets;
+        let mut bytes = vec![0; tensor.data_offsets.1 - tensor.data_offsets.0];
+        file.read_exact(&mut bytes).map_err(io)?;
         contents
-            .add(&name, &tensor.shape, floats, &tensor.dtype.to_string(), &data[from..to])
-            .map_err(bad)?;
+            .add(&name, &tensor.shape, floats, &tensor.dtype.to_string(), &bytes)
+            .map_err(|what| Error::file(path, what))?;
     }
     Ok(contents)
 }
@@ -127,6 +145,8 @@ mod tests {
         refused(&one("F32", "[1000000000]", "[0,4000000000]"), 4);
         refused(&one("F32", "[1]", "[18446744073709551612,18446744073709551615]"), 4);
         refused(&one("F32", "[-1]", "[0,4]"), 4);
+        // Two sizes whose product is a small number once it has gone round.
+        refused(&one("F32", "[4294967296,4294967297]", "[0,16]"), 16);
         refused(&format!("{}1", r#"{"w":"#.repeat(5000)), 4);
     }
 

@@ -65,7 +65,7 @@ pub(super) struct Train {
     /// Parameters that --init leaves as they begin: those called NAME, and NAME.weight and so on
     #[arg(long, value_name = "NAME", num_args = 1.., requires = "init")]
     init_except: Vec<String>,
-    /// Learn from this full-precision run of the same architecture, or its model.npz
+    /// Learn from this full-precision run of the same architecture, or its model as .npz or .safetensors
     ///
     /// Blocks' outputs are compared (RBD) unless the method or the key `distill` says otherwise. The
     /// teacher is copied into the run. Where a method asks for a teacher, as dir-net(rbd=on) and
