@@ -60,13 +60,16 @@ impl Vgg {
 impl Module for Vgg {
     fn forward<'t>(&self, x: &Var<'t>) -> Var<'t> {
         let mut x = x.clone();
-        for Stage { conv, pool, norm, between } in &self.stages {
+        for (i, Stage { conv, pool, norm, between }) in self.stages.iter().enumerate() {
             x = conv.forward(&x);
             if *pool {
                 x = x.max_pool2d(2, 2, 0);
             }
             x = between.behind(norm, &x, None);
-            x.representation();
+            // As that of other networks, the stem is no block.
+            if i > 0 {
+                x.representation();
+            }
         }
         self.head.forward(&x.flatten())
     }
