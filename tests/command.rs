@@ -111,7 +111,10 @@ fn mobile_networks_are_trained_and_used_like_any_other() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     fs::write(dir.join("picture.png"), PICTURE).unwrap();
-    for (arch, classifier) in [("mobilenet-v1(width=0.1,depth=1)", "classifier")] {
+    for (arch, classifier) in [
+        ("mobilenet-v1(width=0.1,depth=1)", "classifier"),
+        ("efficientnet-b0(width=0.1,depth=0.1)", "classifier.1"),
+    ] {
         let args = ["train", "--data", "digits", "--arch", arch, "--epochs", "2", "--batch", "32"];
         let few = ["--limit-train", "96", "--limit-test", "50", "--json", "-q", "--out"];
         let train = |out: &str, threads: &str| {

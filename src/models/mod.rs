@@ -1,6 +1,7 @@
 //! Architectures: layers put together, each to be read beside its figure in the original paper.
 
 mod card;
+mod efficientnet;
 mod mlp;
 mod mobilenet;
 mod resnet;
@@ -8,6 +9,7 @@ mod unit;
 mod vgg;
 
 pub use card::{Card, with_estimators};
+pub use efficientnet::EfficientNet;
 pub use mlp::{BinMlp, Mlp, bin_mlp};
 pub use mobilenet::MobileNet;
 use resnet::{RESNET18, RESNET20, RESNET34};
@@ -29,6 +31,10 @@ pub static ARCHS: &[(&str, &str)] = &[
     ("resnet18", "ResNet-18; options: width=1, shortcut=normal|bireal"),
     ("resnet34", "ResNet-34; options: width=1, shortcut=normal|bireal"),
     ("mobilenet-v1", "MobileNet-V1; options: width=1, depth=5, depthwise=float|binary"),
+    (
+        "efficientnet-b0",
+        "EfficientNet-B0; options: width=1, depth=1, depthwise=float|binary, drop_connect=0.2, dropout=0.2",
+    ),
 ];
 
 /// What a model is made for.
@@ -89,6 +95,9 @@ impl Model {
             "resnet18" => Box::new(ResNet::of(&RESNET18, &mut options, params, method, task, rng)?),
             "resnet34" => Box::new(ResNet::of(&RESNET34, &mut options, params, method, task, rng)?),
             "mobilenet-v1" => Box::new(MobileNet::of(&mut options, params, method, task, rng)?),
+            "efficientnet-b0" => {
+                Box::new(EfficientNet::of(&mut options, params, method, task, rng)?)
+            }
             other => {
                 let names: Vec<_> = ARCHS.iter().map(|(name, _)| *name).collect();
                 return Err(unknown("architecture", other, &names));
@@ -153,6 +162,7 @@ mod tests {
             ("resnet20(width=0.5)", 9),
             ("resnet18(width=0.2)", 8),
             ("mobilenet-v1(width=0.1,depth=1)", 9),
+            ("efficientnet-b0(width=0.1,depth=0.5)", 10),
         ] {
             let (params, student) = build(arch, "dir-net", &task).unwrap();
             let (floats, teacher) = build(arch, "fp32", &task).unwrap();
@@ -182,6 +192,8 @@ mod tests {
             "resnet18(width=0.2)",
             "mobilenet-v1(width=0.1,depth=0)",
             "mobilenet-v1(width=0.1,depth=0,depthwise=binary)",
+            "efficientnet-b0(width=0.1,depth=0.1)",
+            "efficientnet-b0(width=0.1,depth=0.1,depthwise=binary)",
         ] {
             let names = METHODS.iter().map(|entry| entry.name.to_string());
             let coded = METHODS.iter().filter(|entry| entry.variants);
@@ -219,6 +231,7 @@ mod tests {
             "vgg-small(width=0.1)",
             "resnet18(width=0.2)",
             "mobilenet-v1(width=0.1)",
+            "efficientnet-b0(width=0.1)",
         ] {
             let (floats, _) = build(arch, "fp32", &task).unwrap();
             let names = METHODS.iter().map(|entry| entry.name.to_string());
@@ -245,6 +258,7 @@ mod tests {
         assert_eq!(build("resnet18", "fp32", &photos).unwrap().0.count(), 11_689_512);
         assert_eq!(build("resnet34", "ir-net", &photos).unwrap().0.count(), 21_797_672);
         assert_eq!(build("mobilenet-v1", "fp32", &photos).unwrap().0.count(), 4_231_976);
+        assert_eq!(build("efficientnet-b0", "fp32", &photos).unwrap().0.count(), 5_288_548);
     }
 
     /// The layers of a network, as a summary shows them.
@@ -264,6 +278,10 @@ mod tests {
             ("mobilenet-v1", "fp32", 568_740_352, 0, 0),
             ("mobilenet-v1", "dir-net", 568_740_352, 539_492_352, 3_139_584),
             ("mobilenet-v1(depthwise=binary)", "dir-net", 568_740_352, 556_878_336, 3_184_224),
+            // 0.39 billion in table 2 of the paper.
+            ("efficientnet-b0", "fp32", 385_814_752, 0, 0),
+            ("efficientnet-b0", "dir-net", 385_814_752, 338_537_472, 3_146_112),
+            ("efficientnet-b0(depthwise=binary)", "bnn", 385_814_752, 373_069_536, 3_328_128),
         ] {
             let (params, model) = build(arch, method, &photos).unwrap();
             let sum = |f: fn(&LayerNote) -> usize| notes(&params, &model).iter().map(f).sum();
@@ -300,6 +318,7 @@ mod tests {
             ("mlp(depth=no)", "expected a whole number"),
             ("mobilenet-v1(depth=65)", "depth is 65, expected 0 to 64"),
             ("mobilenet-v1(depthwise=bits)", "known: float, binary"),
+            ("efficientnet-b0(dropout=1)", "dropout is 1, expected 0 to 0.9"),
         ] {
             let message = build(arch, "ir-net", &tiny).unwrap_err().to_string();
             assert!(message.contains(expected), "{arch}: {message}");
