@@ -627,6 +627,31 @@ fn one_step_of_a_narrow_efficientnet_b0() {
     float_step("step_efficientnet_b0", arch, 7);
 }
 
+#[test]
+fn one_step_of_resnet18() {
+    float_step("step_resnet18", "resnet18", 10);
+}
+
+#[test]
+fn one_step_of_a_narrow_resnet34() {
+    float_step("step_resnet34", "resnet34(width=0.125)", 10);
+}
+
+#[test]
+fn one_step_of_a_narrow_resnet20() {
+    float_step("step_resnet20", "resnet20(width=0.5)", 10);
+}
+
+#[test]
+fn one_step_of_a_narrow_vgg_small() {
+    float_step("step_vgg_small", "vgg-small(width=0.25)", 10);
+}
+
+#[test]
+fn one_step_of_a_narrow_vgg16() {
+    float_step("step_vgg16", "vgg16(width=0.125)", 10);
+}
+
 /// A step in float, of a network whose numbers both sides make by the formula in `golden/mobile.py`. Of
 /// each gradient its length and a product are compared.
 fn float_step(file: &'static str, arch: &str, classes: usize) {

@@ -15,6 +15,7 @@ pub use mobilenet::MobileNet;
 use resnet::{RESNET18, RESNET20, RESNET34};
 pub use resnet::{ResNet, Shortcut};
 pub use vgg::Vgg;
+use vgg::{VGG_SMALL, VGG16};
 
 use crate::binarize::Method;
 use crate::error::unknown;
@@ -27,6 +28,7 @@ use std::fmt;
 pub static ARCHS: &[(&str, &str)] = &[
     ("mlp", "dense layers; options: hidden=256, depth=2"),
     ("vgg-small", "six 3x3 convolutions and one dense layer; options: width=1"),
+    ("vgg16", "the 13 convolutions of VGG-16 and one dense layer; options: width=1"),
     ("resnet20", "ResNet-20 for small images; options: width=1, shortcut=normal|bireal"),
     ("resnet18", "ResNet-18; options: width=1, shortcut=normal|bireal"),
     ("resnet34", "ResNet-34; options: width=1, shortcut=normal|bireal"),
@@ -90,7 +92,8 @@ impl Model {
         let mut options = Options::of(arch);
         let net: Box<dyn Module> = match arch.name.as_str() {
             "mlp" => Box::new(Mlp::of(&mut options, params, method, task, rng)?),
-            "vgg-small" => Box::new(Vgg::of(&mut options, params, method, task, rng)?),
+            "vgg-small" => Box::new(Vgg::of(&VGG_SMALL, &mut options, params, method, task, rng)?),
+            "vgg16" => Box::new(Vgg::of(&VGG16, &mut options, params, method, task, rng)?),
             "resnet20" => Box::new(ResNet::of(&RESNET20, &mut options, params, method, task, rng)?),
             "resnet18" => Box::new(ResNet::of(&RESNET18, &mut options, params, method, task, rng)?),
             "resnet34" => Box::new(ResNet::of(&RESNET34, &mut options, params, method, task, rng)?),
@@ -158,7 +161,8 @@ mod tests {
         let x = Tensor::randn([2, 1, 16, 16], 1.0, &mut Rng::seed(2));
         for (arch, blocks) in [
             ("mlp(hidden=24)", 2),
-            ("vgg-small(width=0.1)", 6),
+            ("vgg-small(width=0.1)", 5),
+            ("vgg16(width=0.05)", 12),
             ("resnet20(width=0.5)", 9),
             ("resnet18(width=0.2)", 8),
             ("mobilenet-v1(width=0.1,depth=1)", 9),
@@ -187,6 +191,7 @@ mod tests {
         for arch in [
             "mlp(hidden=24)",
             "vgg-small(width=0.1)",
+            "vgg16(width=0.05)",
             "resnet20(width=0.5)",
             "resnet20(width=0.5,shortcut=bireal)",
             "resnet18(width=0.2)",
@@ -254,6 +259,8 @@ mod tests {
         // shortcuts that option A does not have.
         assert_eq!(build("resnet20", "fp32", &cifar).unwrap().0.count(), 269_722);
         assert_eq!(build("vgg-small", "fp32", &cifar).unwrap().0.count(), 4_660_106);
+        // Without the 4,224 biases that a batch norm takes off again.
+        assert_eq!(build("vgg16", "fp32", &cifar).unwrap().0.count(), 14_728_266 - 4_224);
         let photos = Task { input: [3, 224, 224], classes: 1000 };
         assert_eq!(build("resnet18", "fp32", &photos).unwrap().0.count(), 11_689_512);
         assert_eq!(build("resnet34", "ir-net", &photos).unwrap().0.count(), 21_797_672);
@@ -313,6 +320,7 @@ mod tests {
         for (arch, expected) in [
             ("resnet200", "did you mean \"resnet20\"?"),
             ("vgg-small", "expected at least 8x8"),
+            ("vgg16", "expected at least 4x4"),
             ("resnet20(wdith=2)", "did you mean \"width\"?"),
             ("resnet20(shortcut=real)", "known: normal, bireal"),
             ("mlp(depth=no)", "expected a whole number"),

@@ -171,8 +171,8 @@ def fill(net, seed):
     return numbers("x", net.BATCH, seed)
 
 
-def family(name, net):
-    """One step from the first seed with no number nearer than MARGIN to where a slope breaks."""
+def family(name, net, margin=MARGIN):
+    """One step from the first seed with no number nearer than `margin` to where a slope breaks."""
     f = Family(name)
     net = net.double().train()
     for seed in range(100_000):
@@ -180,7 +180,7 @@ def family(name, net):
         watch.nearest = math.inf
         with torch.no_grad():
             net(x)
-        if watch.nearest >= MARGIN:
+        if watch.nearest >= margin:
             break
     else:
         raise AssertionError(f"{name}: no seed found")
