@@ -70,24 +70,32 @@ pub fn dots_of_squares(a: &[f32], b: &[f32]) -> [f64; 3] {
     parts.into_iter().fold([0.0; 3], |sum, part| std::array::from_fn(|i| sum[i] + part[i]))
 }
 
+/// Numbers whose sums are kept apart.
+const LANES: usize = 8;
+
+/// Adds to `[Σ a⁴, Σ a²b², Σ b⁴]`, lane by lane.
+#[inline(always)]
+fn add_squares(sums: &mut [[f64; LANES]; 3], a: &[f32; LANES], b: &[f32; LANES]) {
+    let [a, b] = [a, b].map(|x| x.map(|x| f64::from(x) * f64::from(x)));
+    for (sums, [a, b]) in sums.iter_mut().zip([[a, a], [a, b], [b, b]]) {
+        for l in 0..LANES {
+            sums[l] += a[l] * b[l];
+        }
+    }
+}
+
 per_level! {
     fn some_squares[](a: &[f32], b: &[f32]) -> [f64; 3] {
-        const LANES: usize = 8;
-        let mut lanes = [[0f64; LANES]; 3];
-        let mut add = |l: usize, a: f32, b: f32| {
-            let (a, b) = (f64::from(a) * f64::from(a), f64::from(b) * f64::from(b));
-            lanes[0][l] += a * a;
-            lanes[1][l] += a * b;
-            lanes[2][l] += b * b;
-        };
-        let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+        let mut sums = [[0.0; LANES]; 3];
+        let ((a, a_rest), (b, b_rest)) = (a.as_chunks(), b.as_chunks());
         for (a, b) in a.iter().zip(b) {
-            for l in 0..LANES {
-                add(l, a[l], b[l]);
-            }
+            add_squares(&mut sums, a, b);
         }
-        a_rest.iter().zip(b_rest).enumerate().for_each(|(l, (&a, &b))| add(l, a, b));
-        lanes.map(|lanes| lanes.iter().sum())
+        let mut rest = [[0.0; LANES]; 2];
+        rest[0][..a_rest.len()].copy_from_slice(a_rest);
+        rest[1][..b_rest.len()].copy_from_slice(b_rest);
+        add_squares(&mut sums, &rest[0], &rest[1]);
+        sums.map(|lanes| lanes.iter().sum())
     }
 }
 

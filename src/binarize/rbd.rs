@@ -37,18 +37,18 @@ impl<'t> Var<'t> {
         assert!(n > 0 && !self.value().is_empty(), "rbd: no sample in {shape:?}");
         let (x, t) = (self.value().clone(), teacher.value().clone());
         let size = x.len() / n;
-        let samples = {
-            let (x, t) = (&x[..], &t[..]);
-            par::map(n, |i| Sample::of(&x[i * size..][..size], &t[i * size..][..size]))
-        };
+        // The student's numbers may be in a smaller form; there, a sample's are made when they are wanted.
+        let samples = par::map(n, |i| {
+            let t = &t[i * size..][..size];
+            x.lend(i * size, size, |x| Sample::of(x, t))
+        });
         let y = samples.iter().map(|s| s.distance).sum::<f64>() / n as f64;
         self.tape().record("rbd", Tensor::scalar(y as f32), [self], move |dy, _| {
             let each = f64::from(dy.item()) / n as f64;
-            let (x, t) = (&x[..], &t[..]);
             [Some(Tensor::build(&shape, |dx| {
                 par::chunks(dx, size, |i, dx| {
-                    let at = i * size..(i + 1) * size;
-                    samples[i].gradient(each, &x[at.clone()], &t[at], dx);
+                    let t = &t[i * size..][..size];
+                    x.lend(i * size, size, |x| samples[i].gradient(each, x, t, dx));
                 });
             }))]
         })

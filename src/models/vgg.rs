@@ -1,5 +1,6 @@
-//! VGG-Small: six convolutions in three pairs.
+//! VGG networks: VGG-Small for small images, and the convolutions of VGG-16.
 
+use super::unit::strides_for;
 use super::{Task, too_small, widened, width};
 use crate::binarize::Method;
 use crate::nn::{self, BatchNorm, Between, Conv2d, Linear, Module};
@@ -7,15 +8,41 @@ use crate::ops::Conv;
 use crate::spec::Options;
 use crate::{Error, Params, Rng, Var};
 
-/// `128-128-pool-256-256-pool-512-512-pool-dense`, all 3x3 (Zhang et al., 2018, arXiv 1807.10029).
+/// 3x3 convolutions in groups, each of which ends with a max-pool, then one dense layer.
+///
+/// | | channels | head | source |
+/// | --- | --- | --- | --- |
+/// | `vgg-small` | 128 128, 256 256, 512 512 | dense on all pixels that are left | Zhang et al., 2018, arXiv 1807.10029 |
+/// | `vgg16` | 64 64, 128 128, 256 256 256, 512 512 512, 512 512 512 | dense on the mean of each channel | Simonyan and Zisserman, 2014, arXiv 1409.1556, column D |
+///
+/// `vgg16` has batch norms, as binary networks need them, and not the paper's two hidden dense layers: it
+/// is there for what detectors use of it, its convolutions. Images of less than 128 pixels do without its
+/// first max-pools: from 64 on without one, below without as many as it takes for 4x4 pixels to remain, or 3x3 of 28.
 ///
 /// First convolution and dense layer stay in float. The order is convolution, pool, batch norm,
 /// activation, as in IR-Net's code (Qin et al., 2020, arXiv 1909.10788): the integers of a binary
 /// convolution are pooled before anything else happens to them.
 pub struct Vgg {
     stages: Vec<Stage>,
+    mean: bool,
     head: Linear,
 }
+
+/// What tells one from the other.
+pub(super) struct Plan {
+    name: &'static str,
+    groups: &'static [&'static [usize]],
+    /// Whether the dense layer sees the mean of each channel, and pools are left out for small images.
+    mean: bool,
+}
+
+pub(super) const VGG_SMALL: Plan =
+    Plan { name: "vgg-small", groups: &[&[128, 128], &[256, 256], &[512, 512]], mean: false };
+pub(super) const VGG16: Plan = Plan {
+    name: "vgg16",
+    groups: &[&[64, 64], &[128, 128], &[256; 3], &[512; 3], &[512; 3]],
+    mean: true,
+};
 
 struct Stage {
     conv: Box<dyn Module>,
@@ -25,8 +52,9 @@ struct Stage {
 }
 
 impl Vgg {
-    /// `vgg-small(width=1)`
+    /// `NAME(width=1)`
     pub(super) fn of(
+        plan: &Plan,
         options: &mut Options<'_>,
         params: &mut Params,
         method: &Method,
@@ -34,40 +62,53 @@ impl Vgg {
         rng: &mut Rng,
     ) -> Result<Self, Error> {
         let width = width(options)?;
-        let [mut from, h, w] = task.input;
-        if h < 8 || w < 8 {
-            return Err(too_small("vgg-small", task, 8));
+        let [mut from, mut h, mut w] = task.input;
+        let mut pools = [2; 5];
+        if plan.mean {
+            pools = strides_for(plan.name, task, pools)?;
+        } else if h.min(w) < 1 << plan.groups.len() {
+            return Err(too_small(plan.name, task, 1 << plan.groups.len()));
         }
         let mut stages = Vec::new();
-        for (i, channels) in [128, 128, 256, 256, 512, 512].into_iter().enumerate() {
-            let to = widened(channels, width);
-            let size = [h >> (i / 2), w >> (i / 2)];
-            let (name, filter, how) = (format!("conv{i}"), [from, to, 3], Conv::same(3));
-            let conv: Box<dyn Module> = match i {
-                0 => Box::new(Conv2d::new(params, &name, filter, how, rng)),
-                _ => nn::conv2d(params, &name, filter, how, size, method, rng),
-            };
-            let norm = BatchNorm::new(params, &format!("bn{i}"), to);
-            let between = Between::new(params, &format!("act{i}"), to, method);
-            stages.push(Stage { conv, pool: i % 2 == 1, norm, between });
-            from = to;
+        for (group, pool) in plan.groups.iter().zip(pools) {
+            for (i, &channels) in group.iter().enumerate() {
+                let to = widened(channels, width);
+                let (at, filter, how) = (stages.len(), [from, to, 3], Conv::same(3));
+                let name = format!("conv{at}");
+                let conv: Box<dyn Module> = match at {
+                    0 => Box::new(Conv2d::new(params, &name, filter, how, rng)),
+                    _ => nn::conv2d(params, &name, filter, how, [h, w], method, rng),
+                };
+                let norm = BatchNorm::new(params, &format!("bn{at}"), to);
+                let between = Between::new(params, &format!("act{at}"), to, method);
+                let pool = i + 1 == group.len() && pool == 2;
+                stages.push(Stage { conv, pool, norm, between });
+                if pool {
+                    (h, w) = (h / 2, w / 2);
+                }
+                from = to;
+            }
         }
-        let head = Linear::new(params, "fc", from * (h / 8) * (w / 8), task.classes, rng);
-        Ok(Vgg { stages, head })
+        let seen = if plan.mean { from } else { from * h * w };
+        let head = Linear::new(params, "fc", seen, task.classes, rng);
+        Ok(Vgg { stages, mean: plan.mean, head })
     }
 }
 
 impl Module for Vgg {
     fn forward<'t>(&self, x: &Var<'t>) -> Var<'t> {
         let mut x = x.clone();
-        for Stage { conv, pool, norm, between } in &self.stages {
+        for (i, Stage { conv, pool, norm, between }) in self.stages.iter().enumerate() {
             x = conv.forward(&x);
             if *pool {
                 x = x.max_pool2d(2, 2, 0);
             }
             x = between.behind(norm, &x, None);
-            x.representation();
+            // As that of other networks, the stem is no block.
+            if i > 0 {
+                x.representation();
+            }
         }
-        self.head.forward(&x.flatten())
+        self.head.forward(&if self.mean { x.global_avg_pool() } else { x.flatten() })
     }
 }

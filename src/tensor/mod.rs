@@ -180,6 +180,16 @@ impl Tensor {
             (None, None) => unreachable!("a tensor has floats or a smaller form of them"),
         }
     }
+    /// Lends `len` numbers from element `first` on, without making floats of all.
+    pub(crate) fn lend<R>(&self, first: usize, len: usize, f: impl FnOnce(&[f32]) -> R) -> R {
+        match self.floats() {
+            Some(x) => f(&x[first..first + len]),
+            None => par::scratch(len, |x| {
+                self.read(first, x);
+                f(x)
+            }),
+        }
+    }
     /// At most some thousand of the numbers, evenly spaced: all of them if they are few.
     pub(crate) fn sample(&self) -> Vec<f32> {
         const ENOUGH: usize = 4096;

@@ -28,6 +28,8 @@ case holds (batch statistics, a fitted t, a table of learning rates) is describe
     optim.py       update rules, schedules, clipping
     layers.py      layers and residual blocks by their parameter names
     network.py     one whole training step of a small binary residual network, twice
+    classic.py     a training step of residual and VGG networks in float
+    mobile.py      one whole training step of two narrow mobile networks in float
     weights.py     files of weights in themselves, and the names that torchvision gives to its own
 
 Where a value jumps or a slope breaks (sign at 0, hardtanh at +-1), float32 and float64 may land on
@@ -44,11 +46,13 @@ import numpy as np
 import torch
 
 import binarize
+import classic
 import conv
 import estimators
 import layers
 import losses
 import methods
+import mobile
 import network
 import ops
 import optim
@@ -71,6 +75,8 @@ def main():
         layers.family(),
         network.family("normal"),
         network.family("bireal"),
+        *mobile.families(),
+        *classic.families(),
     ]
     manifest = [
         f"made by python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}"
