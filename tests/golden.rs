@@ -1,5 +1,5 @@
-//! Promise: every operation, loss, estimator, layer and optimiser, and one whole training step of a
-//! binary network, has the values and gradients that PyTorch finds in float64.
+//! Promise: every operation, loss, estimator, layer and optimiser, and one whole training step of
+//! several networks, has the values and gradients that PyTorch finds in float64.
 //!
 //! The files under `tests/golden/` were made once by the script beside them, which also says what
 //! is in them. A case that no line here judges fails its test, and so does an array of a case.
@@ -614,4 +614,83 @@ fn one_step(file: &'static str, arch: &str) {
         family.case("after").compare_tensor(&param.name, &param.value);
     }
     family.finish();
+}
+
+#[test]
+fn one_step_of_a_narrow_mobilenet_v1() {
+    float_step("step_mobilenet_v1", "mobilenet-v1(width=0.0625, depth=2)", 6);
+}
+
+#[test]
+fn one_step_of_a_narrow_efficientnet_b0() {
+    let arch = "efficientnet-b0(width=0.125, depth=0.5, drop_connect=0, dropout=0)";
+    float_step("step_efficientnet_b0", arch, 7);
+}
+
+/// A step in float, of a network whose numbers both sides make by the formula in `golden/mobile.py`. Of
+/// each gradient its length and a product are compared.
+fn float_step(file: &'static str, arch: &str, classes: usize) {
+    let family = Family::open(file);
+    let step = family.case("");
+    let [seed] = step.settings();
+    let task = Task { input: [3, 16, 16], classes };
+    let mut params = Params::new();
+    let (arch, method) = (arch.parse().unwrap(), "fp32".parse().unwrap());
+    let net = Model::new(&mut params, &arch, &method, &task, &mut Rng::seed(0)).unwrap();
+    let ids: Vec<_> = params.iter().filter(|(_, p)| p.role != Role::Buffer).collect();
+    let ids: Vec<_> = ids.into_iter().map(|(id, _)| id).collect();
+    for &id in &ids {
+        let (name, shape) = (params[id].name.clone(), params[id].value.shape().to_vec());
+        params.set(id, numbers(&name, &shape, seed));
+    }
+
+    let x = numbers("x", &[4, 3, 16, 16], seed);
+    let labels: Vec<u32> = (0..4).map(|i| i % classes as u32).collect();
+    let tape = Tape::train(&params);
+    let logits = net.forward(&tape.constant(x));
+    step.compare_within("logits", logits.value(), NETWORK_TOLERANCE);
+    let loss = logits.cross_entropy(&labels);
+    step.compare_within("loss", loss.value(), NETWORK_TOLERANCE);
+    let grads = loss.backward();
+    for id in ids {
+        let (name, gradient) = (&params[id].name, grads.get(id).expect("all of it learns"));
+        let signs = uniform(&format!("cov/{name}/{seed}"), gradient.len());
+        let (mut square, mut product) = (0.0, 0.0);
+        for (&g, sign) in gradient.iter().zip(signs) {
+            let g = f64::from(g);
+            square += g * g;
+            product += if sign >= 0.0 { g } else { -g };
+        }
+        let counts = square.sqrt() >= 1e-6 * grads.norm();
+        let found = [square.sqrt(), product].map(|x| if counts { x as f32 } else { 0.0 });
+        family.case("grad").compare_within(name, &found, NETWORK_TOLERANCE);
+    }
+    family.finish();
+}
+
+/// The array of that name and shape.
+fn numbers(name: &str, shape: &[usize], seed: f64) -> Tensor {
+    let u = uniform(&format!("{name}/{seed}"), shape.iter().product());
+    let fan_in: usize = shape[1..].iter().product();
+    let number = |u: f32| match name {
+        "x" => 2.0 * u,
+        _ if shape.len() > 1 => u * 0.5f32.powi((fan_in.ilog2() / 2) as i32),
+        _ if name.ends_with("1.weight") => 1.0 + u / 2.0,
+        _ => u / 4.0,
+    };
+    Tensor::new(shape, u.into_iter().map(number).collect())
+}
+
+/// Numbers in [-1, 1), told by a name.
+fn uniform(name: &str, count: usize) -> Vec<f32> {
+    let start = name
+        .bytes()
+        .fold(2_166_136_261u32, |h, byte| (h ^ u32::from(byte)).wrapping_mul(16_777_619));
+    let number = |i: u32| {
+        let h = start.wrapping_add(i.wrapping_mul(0x9E37_79B9));
+        let h = (h ^ h >> 16).wrapping_mul(0x85EB_CA6B);
+        let h = (h ^ h >> 13).wrapping_mul(0xC2B2_AE35);
+        ((h ^ h >> 16) >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..count as u32).map(number).collect()
 }

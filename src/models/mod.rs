@@ -1,12 +1,17 @@
 //! Architectures: layers put together, each to be read beside its figure in the original paper.
 
 mod card;
+mod efficientnet;
 mod mlp;
+mod mobilenet;
 mod resnet;
+mod unit;
 mod vgg;
 
 pub use card::{Card, with_estimators};
+pub use efficientnet::EfficientNet;
 pub use mlp::{BinMlp, Mlp, bin_mlp};
+pub use mobilenet::MobileNet;
 use resnet::{RESNET18, RESNET20, RESNET34};
 pub use resnet::{ResNet, Shortcut};
 pub use vgg::Vgg;
@@ -25,6 +30,11 @@ pub static ARCHS: &[(&str, &str)] = &[
     ("resnet20", "ResNet-20 for small images; options: width=1, shortcut=normal|bireal"),
     ("resnet18", "ResNet-18; options: width=1, shortcut=normal|bireal"),
     ("resnet34", "ResNet-34; options: width=1, shortcut=normal|bireal"),
+    ("mobilenet-v1", "MobileNet-V1; options: width=1, depth=5, depthwise=float|binary"),
+    (
+        "efficientnet-b0",
+        "EfficientNet-B0; options: width=1, depth=1, depthwise=float|binary, drop_connect=0.2, dropout=0.2",
+    ),
 ];
 
 /// What a model is made for.
@@ -84,6 +94,10 @@ impl Model {
             "resnet20" => Box::new(ResNet::of(&RESNET20, &mut options, params, method, task, rng)?),
             "resnet18" => Box::new(ResNet::of(&RESNET18, &mut options, params, method, task, rng)?),
             "resnet34" => Box::new(ResNet::of(&RESNET34, &mut options, params, method, task, rng)?),
+            "mobilenet-v1" => Box::new(MobileNet::of(&mut options, params, method, task, rng)?),
+            "efficientnet-b0" => {
+                Box::new(EfficientNet::of(&mut options, params, method, task, rng)?)
+            }
             other => {
                 let names: Vec<_> = ARCHS.iter().map(|(name, _)| *name).collect();
                 return Err(unknown("architecture", other, &names));
@@ -128,6 +142,7 @@ fn too_small(arch: &str, task: &Task, least: usize) -> Error {
 mod tests {
     use super::*;
     use crate::binarize::METHODS;
+    use crate::watch::{LayerNote, Watch};
     use crate::{Role, Tape, Tensor};
 
     fn build(arch: &str, method: &str, task: &Task) -> Result<(Params, Model), Error> {
@@ -146,6 +161,8 @@ mod tests {
             ("vgg-small(width=0.1)", 6),
             ("resnet20(width=0.5)", 9),
             ("resnet18(width=0.2)", 8),
+            ("mobilenet-v1(width=0.1,depth=1)", 9),
+            ("efficientnet-b0(width=0.1,depth=0.5)", 10),
         ] {
             let (params, student) = build(arch, "dir-net", &task).unwrap();
             let (floats, teacher) = build(arch, "fp32", &task).unwrap();
@@ -173,6 +190,10 @@ mod tests {
             "resnet20(width=0.5)",
             "resnet20(width=0.5,shortcut=bireal)",
             "resnet18(width=0.2)",
+            "mobilenet-v1(width=0.1,depth=0)",
+            "mobilenet-v1(width=0.1,depth=0,depthwise=binary)",
+            "efficientnet-b0(width=0.1,depth=0.1)",
+            "efficientnet-b0(width=0.1,depth=0.1,depthwise=binary)",
         ] {
             let names = METHODS.iter().map(|entry| entry.name.to_string());
             let coded = METHODS.iter().filter(|entry| entry.variants);
@@ -205,7 +226,13 @@ mod tests {
     #[test]
     fn the_same_seed_gives_all_methods_the_same_first_weights() {
         let task = Task { input: [1, 16, 16], classes: 5 };
-        for arch in ["mlp(hidden=24,depth=3)", "vgg-small(width=0.1)", "resnet18(width=0.2)"] {
+        for arch in [
+            "mlp(hidden=24,depth=3)",
+            "vgg-small(width=0.1)",
+            "resnet18(width=0.2)",
+            "mobilenet-v1(width=0.1)",
+            "efficientnet-b0(width=0.1)",
+        ] {
             let (floats, _) = build(arch, "fp32", &task).unwrap();
             let names = METHODS.iter().map(|entry| entry.name.to_string());
             let partly = METHODS.iter().skip(1).map(|entry| format!("{}+32w1a", entry.name));
@@ -230,6 +257,38 @@ mod tests {
         let photos = Task { input: [3, 224, 224], classes: 1000 };
         assert_eq!(build("resnet18", "fp32", &photos).unwrap().0.count(), 11_689_512);
         assert_eq!(build("resnet34", "ir-net", &photos).unwrap().0.count(), 21_797_672);
+        assert_eq!(build("mobilenet-v1", "fp32", &photos).unwrap().0.count(), 4_231_976);
+        assert_eq!(build("efficientnet-b0", "fp32", &photos).unwrap().0.count(), 5_288_548);
+    }
+
+    /// The layers of a network, as a summary shows them.
+    fn notes(params: &Params, model: &Model) -> Vec<LayerNote> {
+        let tape = Tape::eval(params).watching(Watch::layers());
+        let [c, h, w] = model.task.input;
+        model.forward(&tape.constant(Tensor::zeros([1, c, h, w])));
+        let Watch::Layers(notes) = tape.into_watched() else { unreachable!() };
+        notes.into_inner()
+    }
+
+    #[test]
+    fn multiply_adds_are_the_published_ones() {
+        let photos = Task { input: [3, 224, 224], classes: 1000 };
+        for (arch, method, macs, binary_macs, bits) in [
+            // 569 million in table 2 of the paper.
+            ("mobilenet-v1", "fp32", 568_740_352, 0, 0),
+            ("mobilenet-v1", "dir-net", 568_740_352, 539_492_352, 3_139_584),
+            ("mobilenet-v1(depthwise=binary)", "dir-net", 568_740_352, 556_878_336, 3_184_224),
+            // 0.39 billion in table 2 of the paper.
+            ("efficientnet-b0", "fp32", 385_814_752, 0, 0),
+            ("efficientnet-b0", "dir-net", 385_814_752, 338_537_472, 3_146_112),
+            ("efficientnet-b0(depthwise=binary)", "bnn", 385_814_752, 373_069_536, 3_328_128),
+        ] {
+            let (params, model) = build(arch, method, &photos).unwrap();
+            let sum = |f: fn(&LayerNote) -> usize| notes(&params, &model).iter().map(f).sum();
+            let found: [usize; 3] =
+                [sum(|l| l.macs_1bit + l.macs_32bit), sum(|l| l.macs_1bit), sum(|l| l.params_1bit)];
+            assert_eq!(found, [macs, binary_macs, bits], "{arch}, {method}");
+        }
     }
 
     #[test]
@@ -237,11 +296,7 @@ mod tests {
         for (size, last) in [(32, 4), (64, 4), (96, 6), (128, 4), (224, 7)] {
             let task = Task { input: [3, size, size], classes: 2 };
             let (params, model) = build("resnet18(width=0.1)", "ir-net", &task).unwrap();
-            let tape = Tape::eval(&params).watching(crate::watch::Watch::layers());
-            let x = tape.constant(Tensor::zeros([1, 3, size, size]));
-            assert_eq!(model.forward(&x).shape(), [1, 2]);
-            let crate::watch::Watch::Layers(notes) = tape.watched() else { unreachable!() };
-            let notes = notes.borrow();
+            let notes = notes(&params, &model);
             let deepest = notes.iter().rfind(|note| note.name == "layer4.1.conv2").unwrap();
             assert_eq!(deepest.output[1..], [last, last], "{size}");
         }
@@ -261,6 +316,9 @@ mod tests {
             ("resnet20(wdith=2)", "did you mean \"width\"?"),
             ("resnet20(shortcut=real)", "known: normal, bireal"),
             ("mlp(depth=no)", "expected a whole number"),
+            ("mobilenet-v1(depth=65)", "depth is 65, expected 0 to 64"),
+            ("mobilenet-v1(depthwise=bits)", "known: float, binary"),
+            ("efficientnet-b0(dropout=1)", "dropout is 1, expected 0 to 0.9"),
         ] {
             let message = build(arch, "ir-net", &tiny).unwrap_err().to_string();
             assert!(message.contains(expected), "{arch}: {message}");

@@ -6,7 +6,7 @@ use crate::watch::LayerNote;
 use crate::{ParamId, Params, Role, Tensor, Var};
 
 /// What stands between two layers, as a method has it: a `Hardtanh`, `RPReLU` or maxout where a sign
-/// follows, a `Relu` where activations stay float.
+/// follows, a `Relu` or swish where activations stay float.
 #[derive(Clone, Debug)]
 pub struct Between {
     name: String,
@@ -16,6 +16,7 @@ pub struct Between {
 #[derive(Clone, Debug)]
 enum Kind {
     Fixed(Activation),
+    Swish,
     Rprelu { before: ParamId, slope: ParamId, behind: ParamId },
     Maxout { above: ParamId, below: ParamId },
 }
@@ -43,11 +44,20 @@ impl Between {
         Between { name: name.into(), kind }
     }
 
+    /// The same with a swish in place of the `Relu` (Ramachandran et al., 2017, arXiv 1710.05941). Before
+    /// a sign it changes nothing.
+    pub fn or_swish(self) -> Self {
+        match self.kind {
+            Kind::Fixed(Activation::Relu) => Between { kind: Kind::Swish, ..self },
+            _ => self,
+        }
+    }
+
     /// It behind a batch norm and a sum, in fewer passes over memory where it is fixed.
     pub fn behind<'t>(&self, norm: &BatchNorm, x: &Var<'t>, residual: Option<&Var<'t>>) -> Var<'t> {
         match self.kind {
             Kind::Fixed(activation) => norm.forward_act(x, residual, activation),
-            Kind::Rprelu { .. } | Kind::Maxout { .. } => {
+            Kind::Swish | Kind::Rprelu { .. } | Kind::Maxout { .. } => {
                 self.forward(&norm.forward_act(x, residual, Activation::Identity))
             }
         }
@@ -69,6 +79,7 @@ impl Module for Between {
         };
         match self.kind {
             Kind::Fixed(activation) => activation.forward(x),
+            Kind::Swish => x.swish(),
             Kind::Rprelu { before, slope, behind } => {
                 let _layer = layer("rprelu", 3);
                 let moved = x.add_channels(&-tape.param(before));

@@ -5,12 +5,14 @@ mod conv;
 mod kernel;
 mod linear;
 mod norm;
+mod squeeze;
 
 pub use between::Between;
 pub use conv::{BinConv2d, Conv2d, conv2d};
 use kernel::Kernel;
 pub use linear::{BinLinear, Linear, linear};
 pub use norm::BatchNorm;
+pub use squeeze::SqueezeExcitation;
 
 use crate::Var;
 

@@ -9,6 +9,7 @@
 //! | `conv` | `conv2d` |
 //! | `pool` | `max_pool2d` `avg_pool2d` `global_avg_pool` |
 //! | `pixels` | `mul_pixels` |
+//! | `drop` | `dropout` `drop_images` |
 //! | `norm` | `batch_norm` `channel_affine` `add_channels` `mul_channels` |
 //! | `norm_act` | `norm_act`: batch norm, a sum and an activation in one |
 //! | `reduce` | `sum` `mean` |
@@ -19,6 +20,7 @@
 
 mod arith;
 mod conv;
+mod drop;
 mod elementwise;
 mod loss;
 mod matmul;

@@ -28,6 +28,7 @@ case holds (batch statistics, a fitted t, a table of learning rates) is describe
     optim.py       update rules, schedules, clipping
     layers.py      layers and residual blocks by their parameter names
     network.py     one whole training step of a small binary residual network, twice
+    mobile.py      one whole training step of two narrow mobile networks in float
 
 Where a value jumps or a slope breaks (sign at 0, hardtanh at +-1), float32 and float64 may land on
 two sides. Every case keeps its numbers clear of such places, and the script asserts it.
@@ -48,6 +49,7 @@ import estimators
 import layers
 import losses
 import methods
+import mobile
 import network
 import ops
 import optim
@@ -69,6 +71,7 @@ def main():
         layers.family(),
         network.family("normal"),
         network.family("bireal"),
+        *mobile.families(),
     ]
     manifest = [
         f"made by python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}"
