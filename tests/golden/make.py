@@ -29,6 +29,7 @@ case holds (batch statistics, a fitted t, a table of learning rates) is describe
     layers.py      layers and residual blocks by their parameter names
     network.py     one whole training step of a small binary residual network, twice
     mobile.py      one whole training step of two narrow mobile networks in float
+    cells.py       the same of a narrow DARTS, and of the network that it is searched in
 
 Where a value jumps or a slope breaks (sign at 0, hardtanh at +-1), float32 and float64 may land on
 two sides. Every case keeps its numbers clear of such places, and the script asserts it.
@@ -44,6 +45,7 @@ import numpy as np
 import torch
 
 import binarize
+import cells
 import conv
 import estimators
 import layers
@@ -72,6 +74,7 @@ def main():
         network.family("normal"),
         network.family("bireal"),
         *mobile.families(),
+        *cells.families(),
     ]
     manifest = [
         f"made by python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}"
