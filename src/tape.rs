@@ -58,6 +58,8 @@ pub struct Tape<'p> {
     quick: bool,
     /// Where blocks' outputs are kept, if they are.
     representations: Option<RefCell<Vec<Kept>>>,
+    /// What heads beside the network say, and how much their loss counts.
+    heads: RefCell<Vec<(f32, Kept)>>,
 }
 
 impl<'p> Tape<'p> {
@@ -75,6 +77,7 @@ impl<'p> Tape<'p> {
             walked: Cell::new(false),
             quick: false,
             representations: None,
+            heads: RefCell::default(),
         }
     }
 
@@ -458,6 +461,29 @@ impl<'t> Var<'t> {
     /// Whether a gradient flows back through it.
     pub fn wants_grad(&self) -> bool {
         self.node.is_some()
+    }
+    /// Marks it as what a head beside the network says, which learns along with it and is of no use
+    /// afterwards: its loss counts `weight` times in [`Var::loss_with_heads`].
+    pub fn head(&self, weight: f32) {
+        self.tape.heads.borrow_mut().push((weight, (self.node, self.value.clone())));
+    }
+    /// The loss of a network's output, and that of each head that it marked on this tape by
+    /// [`Var::head`], times its weight.
+    ///
+    /// ```
+    /// # use dirnet::{Params, Tape};
+    /// # let params = Params::new();
+    /// let tape = Tape::train(&params);
+    /// let (y, aside) = (tape.variable([3.0]), tape.variable([5.0]));
+    /// aside.head(0.5);
+    /// let loss = y.loss_with_heads(|y| y.square().sum());
+    /// assert_eq!(loss.value().item(), 9.0 + 0.5 * 25.0);
+    /// ```
+    pub fn loss_with_heads(&self, loss: impl Fn(&Var<'t>) -> Var<'t>) -> Var<'t> {
+        let heads = self.tape.heads.borrow().clone();
+        heads.into_iter().fold(loss(self), |sum, (weight, (node, value))| {
+            sum + loss(&Var { tape: self.tape, node, value }) * weight
+        })
     }
     /// Marks it as the output of a block, for [`Tape::representations`]; costs nothing on a tape
     /// that was not asked to keep them.

@@ -53,11 +53,25 @@ fn efficientnet_b0_learns() {
 }
 
 #[test]
+fn darts_learns() {
+    // The loss of a head beside the network would count as well.
+    let arch = "darts(width=0.1,layers=3,auxiliary=off,drop_path=0.1)";
+    for (method, bound) in [("fp32", 1.6), ("dir-net", 2.0), ("bnn", 2.0), ("xnor-net", 2.0)] {
+        assert!(loss_after(10, arch, method) < bound, "{method}");
+    }
+    loss_after(1, "darts(width=0.1,layers=1,depthwise=binary)", "dir-net");
+}
+
+#[test]
 fn a_stopped_run_resumes_to_the_same_bits() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state.npz");
     let data = datasets::fashion_mini();
-    for arch in ["mobilenet-v1(width=0.1,depth=0)", "efficientnet-b0(width=0.1,depth=0.1)"] {
+    for arch in [
+        "mobilenet-v1(width=0.1,depth=0)",
+        "efficientnet-b0(width=0.1,depth=0.1)",
+        "darts(width=0.1,layers=2)",
+    ] {
         let config = Config { limit_train: 64, ..config(arch, "dir-net", 2) };
         let mut whole = Trainer::new(config.clone(), &data).unwrap();
         assert!(whole.run(|_, _| true).unwrap());

@@ -4,6 +4,7 @@
 
 use serde_json::Value;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -114,6 +115,7 @@ fn mobile_networks_are_trained_and_used_like_any_other() {
     for (arch, classifier) in [
         ("mobilenet-v1(width=0.1,depth=1)", "classifier"),
         ("efficientnet-b0(width=0.1,depth=0.1)", "classifier.1"),
+        ("darts(width=0.1,layers=2)", "cells.1.preprocess1.op.1"),
     ] {
         let args = ["train", "--data", "digits", "--arch", arch, "--epochs", "2", "--batch", "32"];
         let few = ["--limit-train", "96", "--limit-test", "50", "--json", "-q", "--out"];
@@ -131,6 +133,84 @@ fn mobile_networks_are_trained_and_used_like_any_other() {
         let text = String::from_utf8(dirnet(dir, &["summary", &out]).stdout).unwrap();
         assert!(text.contains(classifier), "{arch}: {text}");
     }
+}
+
+const SEARCH: &[&str] = &["search", "--data", "digits", "--limit-train", "64", "--epochs", "2"];
+
+#[test]
+fn a_search_finds_cells_that_can_be_trained() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let tiny = ["--batch", "16", "--channels", "2", "--cells", "2", "--json", "-o"];
+    let search = |more: &[&str]| dirnet(dir, &[SEARCH, &tiny[..], more].concat());
+    let output = search(&["found.toml", "--threads", "1", "-v"]);
+    let done = json(&output);
+    let expected = "command data arch method seed epochs train_samples search_samples train_loss \
+        search_loss search_accuracy seconds ms_per_step peak_rss_mb threads genotype \
+        alphas_normal alphas_reduce out";
+    assert_eq!(keys(&done), sorted(expected));
+    assert_eq!(String::from_utf8_lossy(&output.stdout).matches("\"event\":\"epoch\"").count(), 2);
+    assert_eq!(done["alphas_reduce"][13].as_array().unwrap().len(), 8);
+    let same = json(&search(&["again.toml", "--threads", "2", "-q"]));
+    assert_eq!(same["alphas_reduce"], done["alphas_reduce"]);
+    let other = json(&search(&["other.toml", "--seed", "1", "-q", "--method", "bnn"]));
+    assert_ne!(other["alphas_reduce"], done["alphas_reduce"]);
+    let read = |file: &str| fs::read_to_string(dir.join(file)).unwrap();
+    assert_eq!(read("found.toml"), read("again.toml"));
+    assert!(read("found.toml").contains("seed = 0\n"));
+    refused(dir, &[SEARCH, &["-o", "found.toml"]].concat(), &["found.toml: exists already"]);
+    refused(dir, &[SEARCH, &["-o", "found.txt"]].concat(), &["found.txt: ", "ends in .toml"]);
+    refused(dir, &[SEARCH, &["-o", "a/b.toml"]].concat(), &["a/b.toml: ", "no such folder"]);
+
+    // The run keeps what the file says.
+    let arch = "darts(width=0.1,layers=2,genotype=found.toml)";
+    let train = ["train", "--data", "digits", "--arch", arch, "--epochs", "1", "--limit-train"];
+    let done = json(&dirnet(dir, &[&train[..], &["64", "--batch", "32", "--json", "-q"]].concat()));
+    let out = "runs/digits-darts_width=0.1_layers=2_genotype=found-dir-net-0";
+    assert_eq!(done["out"], out);
+    fs::rename(dir.join("found.toml"), dir.join("moved.toml")).unwrap();
+    let evaluated = json(&dirnet(dir, &["eval", out, "--json"]));
+    assert_eq!(evaluated["accuracy"], done["test_accuracy"]);
+    json(&dirnet(dir, &["train", "--resume", out, "--json", "-q"]));
+
+    fs::write(dir.join("wrong.toml"), read("moved.toml").replace("_3x3", "_3x4")).unwrap();
+    let wrong = ["train", "--arch", "darts(genotype=wrong.toml)"];
+    let says = ["wrong.toml: key \"", "]\": unknown operation \"", "did you mean \""];
+    failed(dir, &wrong, 2, &says);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_search_that_is_stopped_says_so_and_writes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let long = [
+        "search",
+        "--data",
+        "digits",
+        "--epochs",
+        "5000",
+        "--channels",
+        "2",
+        "--cells",
+        "1",
+        "-o",
+        "found.toml",
+    ];
+    let mut child = Command::new(env!("CARGO_BIN_EXE_dirnet"))
+        .current_dir(dir.path())
+        .args(long)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It says what it does once it can be stopped.
+    let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(stderr.next().unwrap().unwrap().contains("fp32 search on digits"));
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let last = stderr.last().unwrap().unwrap();
+    assert!(last.contains("stopped after epoch") && last.contains("nothing is written"), "{last}");
+    assert!(!dir.path().join("found.toml").exists());
 }
 
 #[test]

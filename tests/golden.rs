@@ -12,7 +12,7 @@ use dirnet::binarize::{
     ApproxSign, Bound, Distill, Dsq, Dte, Ede, Estimator, FourierSum, Gaussian, HalfCosine,
     Identity, Inputs, Latent, Pad, Power, Rbnn, Scale, Ste, Steepening, SwishSign, Tanh, estimator,
 };
-use dirnet::models::{Model, Task};
+use dirnet::models::{Model, Supernet, Task};
 use dirnet::nn::{BatchNorm, BinConv2d, Conv2d, Linear, Module};
 use dirnet::ops::{Conv, concat};
 use dirnet::optim::{Adam, Bop, Optimize, Schedule, Sgd};
@@ -652,16 +652,34 @@ fn one_step_of_a_narrow_vgg16() {
     float_step("step_vgg16", "vgg16(width=0.125)", 10);
 }
 
-/// A step in float, of a network whose numbers both sides make by the formula in `golden/mobile.py`. Of
-/// each gradient its length and a product are compared.
+#[test]
+fn one_step_of_a_narrow_darts() {
+    float_step("step_darts", "darts(width=0.2, layers=4, drop_path=0)", 6);
+}
+
+#[test]
+fn one_step_of_a_search_for_cells() {
+    let task = Task { input: [3, 8, 8], classes: 6 };
+    let (mut params, method) = (Params::new(), "fp32".parse().unwrap());
+    let net = Supernet::new(&mut params, [4, 3], &method, &task, &mut Rng::seed(0)).unwrap();
+    judge_step("step_search", &net, params, &task);
+}
+
+/// A step in float of an architecture, on images of 16 by 16 pixels.
 fn float_step(file: &'static str, arch: &str, classes: usize) {
-    let family = Family::open(file);
-    let step = family.case("");
-    let [seed] = step.settings();
     let task = Task { input: [3, 16, 16], classes };
     let mut params = Params::new();
     let (arch, method) = (arch.parse().unwrap(), "fp32".parse().unwrap());
     let net = Model::new(&mut params, &arch, &method, &task, &mut Rng::seed(0)).unwrap();
+    judge_step(file, &net, params, &task);
+}
+
+/// A step of a network whose numbers both sides make by the formula in `golden/mobile.py`. Of each gradient
+/// its length and a product are compared, and all of it where it is an architecture's.
+fn judge_step(file: &'static str, net: &dyn Module, mut params: Params, task: &Task) {
+    let family = Family::open(file);
+    let step = family.case("");
+    let [seed] = step.settings();
     let ids: Vec<_> = params.iter().filter(|(_, p)| p.role != Role::Buffer).collect();
     let ids: Vec<_> = ids.into_iter().map(|(id, _)| id).collect();
     for &id in &ids {
@@ -669,16 +687,21 @@ fn float_step(file: &'static str, arch: &str, classes: usize) {
         params.set(id, numbers(&name, &shape, seed));
     }
 
-    let x = numbers("x", &[4, 3, 16, 16], seed);
-    let labels: Vec<u32> = (0..4).map(|i| i % classes as u32).collect();
+    let [c, h, w] = task.input;
+    let x = numbers("x", &[4, c, h, w], seed);
+    let labels: Vec<u32> = (0..4).map(|i| i % task.classes as u32).collect();
     let tape = Tape::train(&params);
     let logits = net.forward(&tape.constant(x));
     step.compare_within("logits", logits.value(), NETWORK_TOLERANCE);
-    let loss = logits.cross_entropy(&labels);
+    let loss = logits.loss_with_heads(|x| x.cross_entropy(&labels));
     step.compare_within("loss", loss.value(), NETWORK_TOLERANCE);
     let grads = loss.backward();
     for id in ids {
         let (name, gradient) = (&params[id].name, grads.get(id).expect("all of it learns"));
+        if name.starts_with("alphas") {
+            family.case("grad").compare_within(name, gradient, NETWORK_TOLERANCE);
+            continue;
+        }
         let signs = uniform(&format!("cov/{name}/{seed}"), gradient.len());
         let (mut square, mut product) = (0.0, 0.0);
         for (&g, sign) in gradient.iter().zip(signs) {
@@ -700,7 +723,7 @@ fn numbers(name: &str, shape: &[usize], seed: f64) -> Tensor {
     let number = |u: f32| match name {
         "x" => 2.0 * u,
         _ if shape.len() > 1 => u * 0.5f32.powi((fan_in.ilog2() / 2) as i32),
-        _ if name.ends_with("1.weight") => 1.0 + u / 2.0,
+        _ if name.ends_with("weight") => 1.0 + u / 2.0,
         _ => u / 4.0,
     };
     Tensor::new(shape, u.into_iter().map(number).collect())

@@ -11,6 +11,7 @@ mod export;
 mod lab;
 mod output;
 mod predict;
+mod search;
 mod summary;
 mod train;
 
@@ -65,6 +66,8 @@ enum Verb {
     Bench(bench::Bench),
     /// The study of methods and estimators: comparisons over several seeds, curves
     Lab(Box<lab::Lab>),
+    /// Search for the cells of a network
+    Search(search::Search),
 }
 
 /// Runs the command that the process was started with.
@@ -104,6 +107,7 @@ fn dispatch(verb: Verb, out: &Output) -> Result<(), Error> {
         Verb::Data(args) => args.run(out),
         Verb::Bench(args) => args.run(out),
         Verb::Lab(args) => args.run(out),
+        Verb::Search(args) => args.run(out),
     }
 }
 
@@ -146,7 +150,8 @@ mod parse {
         let spec: Spec = text.parse().map_err(|e: crate::Error| e.to_string())?;
         let names: Vec<_> = crate::models::ARCHS.iter().map(|(name, _)| *name).collect();
         match names.contains(&spec.name.as_str()) {
-            true => Ok(text.to_string()),
+            // As that of a recipe, the file of a genotype is not needed again.
+            true => crate::models::settled(text).map_err(|e| e.to_string()),
             false => Err(crate::error::unknown("architecture", &spec.name, &names).to_string()),
         }
     }

@@ -31,8 +31,8 @@ pub(super) struct Train {
     data: Option<String>,
     #[command(flatten)]
     data_dir: DataDir,
-    /// Architecture: mlp, vgg-small, vgg16, resnet20, resnet18, resnet34, mobilenet-v1, efficientnet-b0, with
-    /// options as in "resnet20(shortcut=bireal)"
+    /// Architecture: mlp, vgg-small, vgg16, resnet20, resnet18, resnet34, mobilenet-v1, efficientnet-b0, darts,
+    /// with options as in "resnet20(shortcut=bireal)"
     #[arg(long, value_parser = parse::arch)]
     arch: Option<String>,
     /// Method: fp32, or one that binarizes: bnn, xnor-net, xnor-net++, dorefa, bi-real, ir-net, rbnn, reactnet,

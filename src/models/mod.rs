@@ -1,6 +1,7 @@
 //! Architectures: layers put together, each to be read beside its figure in the original paper.
 
 mod card;
+mod darts;
 mod efficientnet;
 mod mlp;
 mod mobilenet;
@@ -9,6 +10,8 @@ mod unit;
 mod vgg;
 
 pub use card::{Card, with_estimators};
+pub(crate) use darts::short;
+pub use darts::{Darts, FactorizedReduce, Genotype, Operation, Supernet, settled};
 pub use efficientnet::EfficientNet;
 pub use mlp::{BinMlp, Mlp, bin_mlp};
 pub use mobilenet::MobileNet;
@@ -36,6 +39,10 @@ pub static ARCHS: &[(&str, &str)] = &[
     (
         "efficientnet-b0",
         "EfficientNet-B0; options: width=1, depth=1, depthwise=float|binary, drop_connect=0.2, dropout=0.2",
+    ),
+    (
+        "darts",
+        "cells that a search found, DARTS_V2 or those of a file; options: width=1, layers=20, auxiliary=on|off, drop_path=0.2, depthwise=float|binary, genotype=FILE.toml",
     ),
 ];
 
@@ -101,6 +108,7 @@ impl Model {
             "efficientnet-b0" => {
                 Box::new(EfficientNet::of(&mut options, params, method, task, rng)?)
             }
+            "darts" => Box::new(Darts::of(&mut options, params, method, task, rng)?),
             other => {
                 let names: Vec<_> = ARCHS.iter().map(|(name, _)| *name).collect();
                 return Err(unknown("architecture", other, &names));
@@ -167,6 +175,7 @@ mod tests {
             ("resnet18(width=0.2)", 8),
             ("mobilenet-v1(width=0.1,depth=1)", 9),
             ("efficientnet-b0(width=0.1,depth=0.5)", 10),
+            ("darts(width=0.1,layers=4)", 4),
         ] {
             let (params, student) = build(arch, "dir-net", &task).unwrap();
             let (floats, teacher) = build(arch, "fp32", &task).unwrap();
@@ -199,6 +208,9 @@ mod tests {
             "mobilenet-v1(width=0.1,depth=0,depthwise=binary)",
             "efficientnet-b0(width=0.1,depth=0.1)",
             "efficientnet-b0(width=0.1,depth=0.1,depthwise=binary)",
+            // Of 16 channels: the noise of `fda` has else a layer of one neuron, which may be off.
+            "darts(width=0.4,layers=3)",
+            "darts(width=0.1,layers=1,depthwise=binary)",
         ] {
             let names = METHODS.iter().map(|entry| entry.name.to_string());
             let coded = METHODS.iter().filter(|entry| entry.variants);
@@ -212,7 +224,8 @@ mod tests {
                 let tape = Tape::train(&params).at(0.5);
                 let logits = model.forward(&tape.constant(&x));
                 assert_eq!(logits.shape(), [4, 5], "{model:?}");
-                let grads = logits.cross_entropy(&[0, 1, 2, 3]).backward();
+                let loss = logits.loss_with_heads(|x| x.cross_entropy(&[0, 1, 2, 3]));
+                let grads = loss.backward();
                 for (id, param) in params.iter().filter(|(_, p)| p.role != Role::Buffer) {
                     let gradient =
                         grads.get(id).unwrap_or_else(|| panic!("{model:?}: {}", param.name));
@@ -237,6 +250,7 @@ mod tests {
             "resnet18(width=0.2)",
             "mobilenet-v1(width=0.1)",
             "efficientnet-b0(width=0.1)",
+            "darts(width=0.1,layers=3)",
         ] {
             let (floats, _) = build(arch, "fp32", &task).unwrap();
             let names = METHODS.iter().map(|entry| entry.name.to_string());
@@ -266,6 +280,10 @@ mod tests {
         assert_eq!(build("resnet34", "ir-net", &photos).unwrap().0.count(), 21_797_672);
         assert_eq!(build("mobilenet-v1", "fp32", &photos).unwrap().0.count(), 4_231_976);
         assert_eq!(build("efficientnet-b0", "fp32", &photos).unwrap().0.count(), 5_288_548);
+        let darts = |arch: &str, task| build(arch, "fp32", task).unwrap().0.count();
+        // 3.3 million in table 1 of the paper, 4.7 in table 3.
+        assert_eq!(darts("darts(auxiliary=off)", &cifar), 3_349_342);
+        assert_eq!(darts("darts(auxiliary=off)", &photos), 4_718_752);
     }
 
     /// The layers of a network, as a summary shows them.
@@ -327,6 +345,7 @@ mod tests {
             ("mobilenet-v1(depth=65)", "depth is 65, expected 0 to 64"),
             ("mobilenet-v1(depthwise=bits)", "known: float, binary"),
             ("efficientnet-b0(dropout=1)", "dropout is 1, expected 0 to 0.9"),
+            ("darts", "expected at least 8x8"),
         ] {
             let message = build(arch, "ir-net", &tiny).unwrap_err().to_string();
             assert!(message.contains(expected), "{arch}: {message}");

@@ -29,13 +29,23 @@ impl BatchNorm {
     /// Adds `NAME.weight` (ones), `NAME.bias` (zeros), `NAME.running_mean` (zeros) and
     /// `NAME.running_var` (ones) to `params`.
     pub fn new(params: &mut Params, name: &str, channels: usize) -> Self {
+        BatchNorm::with(params, name, channels, Role::Weight)
+    }
+
+    /// One that only normalises: the same entries, but `NAME.weight` and `NAME.bias` are buffers, so
+    /// that they stay ones and zeros.
+    pub fn fixed(params: &mut Params, name: &str, channels: usize) -> Self {
+        BatchNorm::with(params, name, channels, Role::Buffer)
+    }
+
+    fn with(params: &mut Params, name: &str, channels: usize, affine: Role) -> Self {
         let mut add = |what: &str, role, x| {
             params.add(format!("{name}.{what}"), role, Tensor::full([channels], x))
         };
         BatchNorm {
             name: name.into(),
-            gamma: add("weight", Role::Weight, 1.0),
-            beta: add("bias", Role::Weight, 0.0),
+            gamma: add("weight", affine, 1.0),
+            beta: add("bias", affine, 0.0),
             mean: add("running_mean", Role::Buffer, 0.0),
             var: add("running_var", Role::Buffer, 1.0),
         }

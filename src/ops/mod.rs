@@ -12,6 +12,7 @@
 //! | `drop` | `dropout` `drop_images` |
 //! | `norm` | `batch_norm` `channel_affine` `add_channels` `mul_channels` |
 //! | `norm_act` | `norm_act`: batch norm, a sum and an activation in one |
+//! | `mix` | `mix`: a sum weighted by values |
 //! | `reduce` | `sum` `mean` |
 //! | `shape` | `reshape` `flatten` `transpose` `concat` `narrow` `pad_channels` `subsample` |
 //! | `loss` | `log_softmax` `softmax` `cross_entropy` `mse` `smooth_l1` `kl_div` |
@@ -24,6 +25,7 @@ mod drop;
 mod elementwise;
 mod loss;
 mod matmul;
+mod mix;
 mod norm;
 mod norm_act;
 mod pixels;
@@ -33,5 +35,6 @@ mod shape;
 
 pub use dirnet_kernels::Conv;
 pub use dirnet_kernels::norm_act::Activation;
+pub use mix::mix;
 pub use norm::Moments;
 pub use shape::concat;

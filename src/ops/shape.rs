@@ -106,17 +106,28 @@ impl<'t> Var<'t> {
     /// If it is no batch of images, or the step is zero.
     #[track_caller]
     pub fn subsample(&self, step: usize) -> Var<'t> {
+        self.subsample_from(0, step)
+    }
+
+    /// The same from pixel `start` on; where that reaches beyond the image, its last pixel takes the
+    /// place, so that as many come out whatever the start.
+    ///
+    /// # Panics
+    /// If it is no batch of images, or the step is zero.
+    #[track_caller]
+    pub fn subsample_from(&self, start: usize, step: usize) -> Var<'t> {
         let &[n, c, h, w] = self.shape() else {
             panic!("subsample: images are N C H W, not {:?}", self.shape())
         };
         assert!(step > 0, "subsample: every pixel is step 1");
         let (oh, ow) = (h.div_ceil(step), w.div_ceil(step));
+        let at = move |i: usize, size: usize| (start + i * step).min(size - 1);
         let y = Tensor::build([n, c, oh, ow], |y| {
             let x = &**self.value();
             par::chunks(y, oh * ow, |plane, y| {
                 for (i, row) in y.chunks_mut(ow).enumerate() {
-                    let from = &x[(plane * h + i * step) * w..][..w];
-                    row.iter_mut().zip(from.iter().step_by(step)).for_each(|(y, x)| *y = *x);
+                    let from = &x[(plane * h + at(i, h)) * w..][..w];
+                    row.iter_mut().enumerate().for_each(|(j, y)| *y = from[at(j, w)]);
                 }
             });
         });
@@ -125,8 +136,8 @@ impl<'t> Var<'t> {
                 par::chunks(dx, h * w, |plane, dx| {
                     dx.fill(0.0);
                     for (i, row) in dy[plane * oh * ow..][..oh * ow].chunks(ow).enumerate() {
-                        let to = &mut dx[i * step * w..][..w];
-                        to.iter_mut().step_by(step).zip(row).for_each(|(dx, dy)| *dx = *dy);
+                        let to = &mut dx[at(i, h) * w..][..w];
+                        row.iter().enumerate().for_each(|(j, dy)| to[at(j, w)] += dy);
                     }
                 });
             }))]
@@ -201,7 +212,7 @@ fn copy_channels(
 #[cfg(test)]
 mod tests {
     use super::concat as join;
-    use crate::gradcheck;
+    use crate::{Params, Tape, Tensor, gradcheck};
 
     #[test]
     fn reshape() {
@@ -224,6 +235,11 @@ mod tests {
     fn subsample() {
         gradcheck([&[2, 2, 5, 4]], |[x]| x.subsample(2).square());
         gradcheck([&[1, 2, 5, 4]], |[x]| x.subsample(3).square());
+        gradcheck([&[2, 1, 5, 4]], |[x]| x.subsample_from(1, 2).square());
+        let params = Params::new();
+        let tape = Tape::eval(&params);
+        let x = tape.constant(Tensor::new([1, 1, 1, 5], vec![0.0, 1.0, 2.0, 3.0, 4.0]));
+        assert_eq!(**x.subsample_from(1, 2).value(), [1.0, 3.0, 4.0]);
     }
     #[test]
     fn concat() {

@@ -3,7 +3,7 @@
 use crate::binarize::{Distill, Scale, recipe};
 use crate::error::{near_miss, unknown};
 use crate::optim::{Adam, Bop, Optimize, Optimizer, Rule, Schedule, Sgd};
-use crate::{Error, Method, files};
+use crate::{Error, Method, files, models};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use toml::{Table, Value};
@@ -260,8 +260,10 @@ impl Config {
         stages.collect()
     }
 
-    /// The same with each method as it prints itself: of a recipe's file, what it says.
+    /// The same with architecture and methods as they are kept: of a genotype's or a recipe's file, what it
+    /// says.
     pub(super) fn with_recipes(mut self) -> Result<Self, Error> {
+        self.arch = models::settled(&self.arch)?;
         self.method = self.method.parse::<Method>()?.to_string();
         for (i, stage) in self.stage.iter_mut().enumerate() {
             if let Some(Value::String(text)) = stage.get_mut("method") {

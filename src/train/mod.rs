@@ -8,6 +8,7 @@ mod config;
 mod evaluate;
 mod layers;
 mod run;
+mod search;
 mod teacher;
 mod trainer;
 
@@ -16,6 +17,7 @@ pub use evaluate::{Score, evaluate};
 pub use layers::Layer;
 pub(crate) use run::default_name;
 pub use run::{Run, weights_sha256};
+pub use search::{Search, SearchConfig, SearchEpoch, SearchEvent};
 pub(crate) use teacher::{Answer, keeping, teachers_tape};
 pub use trainer::{Epoch, Event, Handover, Trainer};
 

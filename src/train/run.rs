@@ -3,7 +3,7 @@
 use super::config::Config;
 use super::layers::Layer;
 use super::trainer::Trainer;
-use crate::{Error, Method, Params, files};
+use crate::{Error, Method, Params, files, models};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -196,7 +196,8 @@ pub(crate) fn default_name(config: &Config) -> String {
     // Of a recipe, its name.
     let method =
         method.parse::<Method>().map_or(method.to_string(), |method| method.spec.to_string());
-    let name = format!("{}-{}-{}-{}", config.data, config.arch, method, config.seed);
+    let arch = models::short(&config.arch);
+    let name = format!("{}-{arch}-{method}-{}", config.data, config.seed);
     let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.+=".contains(c) { c } else { '_' };
     let name: String = name.chars().map(plain).collect();
     name.trim_matches('_').replace("_-", "-")
@@ -346,7 +347,7 @@ mod tests {
             assert!((epoch.lr - lr).abs() < 1e-6 * lr, "{epoch:?}");
         }
         whole.card.save(&whole.params, &model).unwrap();
-        let (_, loaded, card) = crate::models::Card::load(&model).unwrap();
+        let (_, loaded, card) = models::Card::load(&model).unwrap();
         assert_eq!((loaded.method.to_string(), card.method), ("recu".into(), "recu".into()));
 
         // Within the first stage, at its end, within the second, at its end, within the last.

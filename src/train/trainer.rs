@@ -22,7 +22,8 @@ pub struct Epoch {
     pub epoch: usize,
     /// The learning rate in it.
     pub lr: f32,
-    /// Mean loss of its training batches: the cross-entropy, or what [`Distill`] makes of it.
+    /// Mean loss of its training batches: the cross-entropy, with that of [heads](Var::head) beside the
+    /// network, or what [`Distill`] makes of it.
     pub train_loss: f64,
     /// Mean cross-entropy of the test images after it.
     pub test_loss: f64,
@@ -408,7 +409,8 @@ impl Trainer {
     fn loss<'t>(&self, tape: &'t Tape<'t>, batch: &Batch) -> Var<'t> {
         let images = Tensor::from(batch);
         let of_labels = |logits: &Var<'t>| {
-            logits.cross_entropy_smoothed(&batch.labels, self.here().label_smoothing)
+            let smoothing = self.here().label_smoothing;
+            logits.loss_with_heads(|x| x.cross_entropy_smoothed(&batch.labels, smoothing))
         };
         match (&self.distill, &self.teacher) {
             (Some(distill), Some(teacher)) => {

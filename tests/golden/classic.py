@@ -97,7 +97,7 @@ def families():
         family("step_resnet18", ResNet([2, 2, 2, 2], [64, 128, 256, 512]), MANY),
         family("step_resnet34", ResNet([3, 4, 6, 3], [8, 16, 32, 64])),
         family("step_resnet20", ResNet([3, 3, 3], [8, 16, 32], plain=True)),
-        family("step_vgg_small", Vgg(small, {1, 3, 5}, 128 * 2 * 2)),
+        family("step_vgg_small", Vgg(small, {1, 3, 5}, 128 * 2 * 2), FEW),
         family("step_vgg16", Vgg(sixteen, {9, 12}, 64), FEW),
     ]
 

@@ -31,6 +31,7 @@ case holds (batch statistics, a fitted t, a table of learning rates) is describe
     classic.py     a training step of residual and VGG networks in float
     mobile.py      one whole training step of two narrow mobile networks in float
     weights.py     files of weights in themselves, and the names that torchvision gives to its own
+    cells.py       the same of a narrow DARTS, and of the network that it is searched in
 
 Where a value jumps or a slope breaks (sign at 0, hardtanh at +-1), float32 and float64 may land on
 two sides. Every case keeps its numbers clear of such places, and the script asserts it.
@@ -46,6 +47,7 @@ import numpy as np
 import torch
 
 import binarize
+import cells
 import classic
 import conv
 import estimators
@@ -77,6 +79,7 @@ def main():
         network.family("bireal"),
         *mobile.families(),
         *classic.families(),
+        *cells.families(),
     ]
     manifest = [
         f"made by python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}"

@@ -60,7 +60,7 @@ def numbers(name, shape, seed):
         u = 2 * u
     elif len(shape) > 1:
         u = u * 2.0 ** -math.floor(math.log2(math.prod(shape[1:])) / 2)
-    elif name.endswith("1.weight"):
+    elif name.endswith("weight"):
         u = 1 + u / 2
     else:
         u = u / 4
@@ -188,7 +188,8 @@ def family(name, net, margin=MARGIN):
     f.arrays["args"] = np.array([float(seed)])
     f.notes["args"] = "seed"
     logits = net(x)
-    loss = F.cross_entropy(logits, torch.arange(net.BATCH[0]) % net.CLASSES)
+    labels = torch.arange(net.BATCH[0]) % net.CLASSES
+    loss = getattr(net, "loss", F.cross_entropy)(logits, labels)
     loss.backward()
     f.arrays["logits"] = logits.detach().numpy().astype(np.float32)
     f.arrays["loss"] = loss.detach().numpy().astype(np.float32)
@@ -197,7 +198,9 @@ def family(name, net, margin=MARGIN):
         g = value.grad.numpy().ravel()
         g = g * (np.linalg.norm(g) >= 1e-6 * length)
         signs = np.where(uniform(f"cov/{key}/{seed}", g.size) >= 0, 1.0, -1.0)
-        f.arrays[f"grad/{key}"] = np.array([np.linalg.norm(g), g @ signs], np.float32)
+        whole = key.startswith("alphas")
+        g = g if whole else np.array([np.linalg.norm(g), g @ signs])
+        f.arrays[f"grad/{key}"] = g.astype(np.float32)
     return f
 
 

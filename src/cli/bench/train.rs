@@ -191,12 +191,12 @@ impl Step {
     }
 
     fn loss<'t>(&self, answer: Option<Answer>, tape: &'t Tape<'t>) -> Var<'t> {
+        let labels = |logits: &Var<'t>| logits.loss_with_heads(|x| x.cross_entropy(&self.labels));
         match (&self.teacher, answer) {
             (Some(Teacher { distill, .. }), Some(answer)) => {
-                let labels = |logits: &Var<'t>| logits.cross_entropy(&self.labels);
                 answer.loss(distill, tape, &self.images, &self.model, labels)
             }
-            _ => self.model.forward(&tape.constant(&self.images)).cross_entropy(&self.labels),
+            _ => labels(&self.model.forward(&tape.constant(&self.images))),
         }
     }
 
