@@ -55,14 +55,14 @@ pub(super) fn load(path: &Path, mut file: File) -> Result<Contents, Error> {
     let mut length = [0; 8];
     file.read_exact(&mut length).map_err(|_| broken(&format!("it has {size} bytes")))?;
     let length = u64::from_le_bytes(length);
-    if length > MOST_HEADER.min(size - 8) {
+    if length > MOST_HEADER.min(size.saturating_sub(8)) {
         return Err(broken(&format!("a header of {length} bytes in a file of {size}")));
     }
     let mut header = vec![0; length as usize];
     file.read_exact(&mut header).map_err(io)?;
     serde_json::from_slice::<UniqueNames>(&header).map_err(|e| broken(&e))?;
     let header: Metadata = serde_json::from_slice(&header).map_err(|e| broken(&e))?;
-    let (found, expected) = (size - 8 - length, header.data_len());
+    let (found, expected) = (size.saturating_sub(8 + length), header.data_len());
     if found != expected as u64 {
         return Err(broken(&format!("{found} bytes of numbers, its header expects {expected}")));
     }
