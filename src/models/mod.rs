@@ -338,7 +338,6 @@ mod tests {
         for (arch, expected) in [
             ("resnet200", "did you mean \"resnet20\"?"),
             ("vgg-small", "expected at least 8x8"),
-            ("vgg16", "expected at least 4x4"),
             ("resnet20(wdith=2)", "did you mean \"width\"?"),
             ("resnet20(shortcut=real)", "known: normal, bireal"),
             ("mlp(depth=no)", "expected a whole number"),
