@@ -41,7 +41,10 @@ use operation::{Maker, Stack, halved};
 /// `depthwise=binary`, the depthwise convolutions stay in float, for the reasons given at
 /// [`MobileNet`](super::MobileNet). The paper's operations are ReLU, convolution, batch norm; a ReLU before a sign
 /// would leave nothing but +1, so where activations are binarized there stands in its place what the method
-/// has between layers, and the ReLU where they stay float. BATS (Bulat et al., 2020, arXiv 2003.01711) finds that
+/// has between layers, and the ReLU where they stay float. For the same reason a batch norm stands then behind each
+/// pool, as in the network of the search: all that comes out of a halving cell of DARTS_V2 are sums of largest numbers.
+///
+/// BATS (Bulat et al., 2020, arXiv 2003.01711) finds that
 /// "directly applying NAS to the binary domain provides very poor results", and like BNAS (Chen et al., 2020, arXiv
 /// 1911.10862) searches among operations of its own; here the network stays the one of the figure.
 pub struct Darts {
