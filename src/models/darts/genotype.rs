@@ -44,17 +44,19 @@ impl Genotype {
     /// The second-order result of the paper, as its authors' code has it (`quark0/darts`, `DARTS_V2`).
     pub fn darts_v2() -> Self {
         use Operation::{DilConv3, MaxPool3, SepConv3, Skip};
-        let normal = [(SepConv3, 0), (SepConv3, 1)]
-            .into_iter()
-            .chain([(SepConv3, 0), (SepConv3, 1)])
-            .chain([(SepConv3, 1), (Skip, 0)])
-            .chain([(Skip, 0), (DilConv3, 2)]);
-        let reduce = [(MaxPool3, 0), (MaxPool3, 1)]
-            .into_iter()
-            .chain([(Skip, 2), (MaxPool3, 1)])
-            .chain([(MaxPool3, 0), (Skip, 2)])
-            .chain([(Skip, 2), (MaxPool3, 1)]);
-        Genotype { name: "darts_v2".into(), normal: normal.collect(), reduce: reduce.collect() }
+        let normal = [
+            [(SepConv3, 0), (SepConv3, 1)],
+            [(SepConv3, 0), (SepConv3, 1)],
+            [(SepConv3, 1), (Skip, 0)],
+            [(Skip, 0), (DilConv3, 2)],
+        ];
+        let reduce = [
+            [(MaxPool3, 0), (MaxPool3, 1)],
+            [(Skip, 2), (MaxPool3, 1)],
+            [(MaxPool3, 0), (Skip, 2)],
+            [(Skip, 2), (MaxPool3, 1)],
+        ];
+        Genotype { name: "darts_v2".into(), normal: normal.concat(), reduce: reduce.concat() }
     }
 
     /// That of a file.

@@ -41,7 +41,10 @@ use operation::{Maker, Stack, halved};
 /// `depthwise=binary`, the depthwise convolutions stay in float, for the reasons given at
 /// [`MobileNet`](super::MobileNet). The paper's operations are ReLU, convolution, batch norm; a ReLU before a sign
 /// would leave nothing but +1, so where activations are binarized there stands in its place what the method
-/// has between layers, and the ReLU where they stay float. BATS (Bulat et al., 2020, arXiv 2003.01711) finds that
+/// has between layers, and the ReLU where they stay float. For the same reason a batch norm stands then behind each
+/// pool, as in the network of the search: all that comes out of a halving cell of DARTS_V2 are sums of largest numbers.
+///
+/// BATS (Bulat et al., 2020, arXiv 2003.01711) finds that
 /// "directly applying NAS to the binary domain provides very poor results", and like BNAS (Chen et al., 2020, arXiv
 /// 1911.10862) searches among operations of its own; here the network stays the one of the figure.
 pub struct Darts {
@@ -298,5 +301,84 @@ impl Module for AuxiliaryHead {
         let (window, stride) = self.pool;
         let pooled = x.relu().avg_pool2d(window, stride, 0);
         self.classifier.forward(&self.features.forward(&pooled).global_avg_pool())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::Model;
+    use crate::{Tape, Tensor};
+
+    fn build(arch: &str, method: &str) -> (Params, Model, Tensor) {
+        let task = Task { input: [1, 16, 16], classes: 5 };
+        let (mut params, rng) = (Params::new(), &mut Rng::seed(1));
+        let (arch, method) = (arch.parse().unwrap(), method.parse().unwrap());
+        let model = Model::new(&mut params, &arch, &method, &task, rng).unwrap();
+        (params, model, Tensor::randn([8, 1, 16, 16], 1.0, rng))
+    }
+
+    #[test]
+    fn what_comes_out_of_a_halving_cell_has_both_signs() {
+        let (params, model, x) = build("darts(width=0.1,layers=3)", "dir-net");
+        let tape = Tape::train(&params).keeping_representations();
+        model.forward(&tape.constant(&x));
+        for cell in tape.representations() {
+            let above = cell.value().iter().filter(|&&x| x > 0.0).count();
+            let share = above as f32 / cell.value().len() as f32;
+            assert!((0.25..0.75).contains(&share), "{share}");
+        }
+    }
+
+    #[test]
+    fn edges_are_left_out_the_more_the_later_and_in_training_only() {
+        let (params, model, x) = build("darts(width=0.1,layers=2,drop_path=0.5)", "fp32");
+        let run = |tape: Tape<'_>| model.forward(&tape.constant(&x)).value().clone();
+        let train = |progress, step| run(Tape::train(&params).at(progress).drawing(3, [0, step]));
+        assert_eq!(train(0.0, 1), train(0.0, 2));
+        assert_eq!(train(0.9, 1), train(0.9, 1));
+        assert_ne!(train(0.9, 1), train(0.9, 2));
+        assert_ne!(train(0.9, 1), train(0.0, 1));
+        assert_eq!(run(Tape::eval(&params).at(0.9)), run(Tape::eval(&params)));
+    }
+
+    #[test]
+    fn the_head_counts_four_tenths_and_only_in_training() {
+        let labels = [0, 1, 2, 3, 4, 0, 1, 2];
+        let loss = |arch: &str, train: bool| {
+            let (params, model, x) = build(arch, "fp32");
+            let tape = if train { Tape::train(&params) } else { Tape::eval(&params) };
+            let logits = model.forward(&tape.constant(&x));
+            let alone = logits.cross_entropy(&labels).value().item();
+            [alone, logits.loss_with_heads(|x| x.cross_entropy(&labels)).value().item()]
+        };
+        let [alone, both] = loss("darts(width=0.1,layers=2)", true);
+        // The head itself is about as good as a guess, ln 5 = 1.6.
+        assert!((0.4..1.6).contains(&(both - alone)), "{alone}, {both}");
+        for (arch, train) in [
+            ("darts(width=0.1,layers=2)", false),
+            ("darts(width=0.1,layers=2,auxiliary=off)", true),
+        ] {
+            let [alone, both] = loss(arch, train);
+            assert_eq!(alone, both, "{arch}");
+        }
+    }
+
+    #[test]
+    fn a_genotype_decides_what_the_cells_are_made_of() {
+        let one = "one/dil_conv_5x5:1 avg_pool_3x3:0/skip_connect:0 sep_conv_5x5:1";
+        let (params, model, x) =
+            build(&format!("darts(width=0.1,layers=3,genotype={one})"), "fp32");
+        for (name, shape) in [
+            ("cells.0._ops.0.op.1.weight", [8, 1, 5, 5]),
+            ("cells.1._ops.0.conv_2.weight", [8, 16, 1, 1]),
+            ("cells.1._ops.1.op.5.weight", [16, 1, 5, 5]),
+            ("cells.2.preprocess1.op.1.weight", [32, 16, 1, 1]),
+        ] {
+            let id = params.id(name).unwrap_or_else(|| panic!("no {name}"));
+            assert_eq!(params[id].value.shape(), shape, "{name}");
+        }
+        let tape = Tape::eval(&params);
+        assert_eq!(model.forward(&tape.constant(&x)).shape(), [8, 5]);
     }
 }

@@ -79,7 +79,7 @@ pub(super) struct Maker<'a> {
     pub rng: &'a mut Rng,
     /// Whether depthwise convolutions follow the method, or stay in float.
     pub binary_depthwise: bool,
-    /// Whether it is a search: batch norms then learn nothing, and one stands behind each pool.
+    /// Whether it is a search: batch norms then learn nothing.
     pub searches: bool,
 }
 
@@ -164,14 +164,14 @@ impl Maker<'_> {
         }
     }
 
+    /// With a batch norm behind it, `NAME.1`, in a search, and where activations are signs: the largest of
+    /// numbers around 0 is above 0, and its sign would tell next to nothing.
     fn pool(&mut self, name: &str, channels: usize, pool: Pool) -> Box<dyn Module> {
-        match self.searches {
-            true => {
-                let norm = self.norm(&format!("{name}.1"), channels);
-                Box::new(Stack(vec![Box::new(pool), Box::new(norm)]))
-            }
-            false => Box::new(pool),
+        if !self.searches && self.method.activations.is_none() {
+            return Box::new(pool);
         }
+        let norm = self.norm(&format!("{name}.1"), channels);
+        Box::new(Stack(vec![Box::new(pool), Box::new(norm)]))
     }
 
     fn separable(
