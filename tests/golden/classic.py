@@ -104,5 +104,5 @@ def families():
 
 # The numbers before the relus of a whole ResNet-18, or of 13 wide layers, cannot all be far from zero. Where
 # there are so many, one near zero decides little.
-MANY = 1e-8
+MANY = 1e-6
 FEW = 1e-6
