@@ -10,6 +10,10 @@ from torch import nn
 
 from mobile import Relu, family
 
+# The numbers before the relus of a whole ResNet-18, or of wide layers, cannot all be far from zero. Where there
+# are so many, one near zero decides little.
+CROWDED = 1e-6
+
 
 def conv3(channels, planes, stride=1):
     return nn.Conv2d(channels, planes, 3, stride, 1, bias=False)
@@ -94,15 +98,9 @@ def families():
     small = [32, 32, 64, 64, 128, 128]
     sixteen = [8, 8, 16, 16, 32, 32, 32, 64, 64, 64, 64, 64, 64]
     return [
-        family("step_resnet18", ResNet([2, 2, 2, 2], [64, 128, 256, 512]), MANY),
+        family("step_resnet18", ResNet([2, 2, 2, 2], [64, 128, 256, 512]), CROWDED),
         family("step_resnet34", ResNet([3, 4, 6, 3], [8, 16, 32, 64])),
         family("step_resnet20", ResNet([3, 3, 3], [8, 16, 32], plain=True)),
-        family("step_vgg_small", Vgg(small, {1, 3, 5}, 128 * 2 * 2), FEW),
-        family("step_vgg16", Vgg(sixteen, {9, 12}, 64), FEW),
+        family("step_vgg_small", Vgg(small, {1, 3, 5}, 128 * 2 * 2), CROWDED),
+        family("step_vgg16", Vgg(sixteen, {9, 12}, 64), CROWDED),
     ]
-
-
-# The numbers before the relus of a whole ResNet-18, or of 13 wide layers, cannot all be far from zero. Where
-# there are so many, one near zero decides little.
-MANY = 1e-6
-FEW = 1e-6
