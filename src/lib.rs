@@ -97,6 +97,7 @@
 mod archive;
 pub mod binarize;
 pub mod cli;
+pub mod deploy;
 mod error;
 mod files;
 mod gradcheck;

@@ -4,8 +4,9 @@
 //! topological; the way back is one loop from the last node to the first. A node owns a closure
 //! that holds what the operation saved, and running the closure frees it.
 
-use crate::watch::{Cost, LayerNote, NotFinite, SignNote, Watch};
+use crate::watch::{Cost, LayerNote, NotFinite, Operand, Operation, SignNote, Watch};
 use crate::{ParamId, Params, Rng, Tensor};
+use dirnet_engine::Op;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
@@ -60,6 +61,8 @@ pub struct Tape<'p> {
     representations: Option<RefCell<Vec<Kept>>>,
     /// What heads beside the network say, and how much their loss counts.
     heads: RefCell<Vec<(f32, Kept)>>,
+    /// What the next operation is to the packed net, where that is written down.
+    next: Cell<Option<Op>>,
 }
 
 impl<'p> Tape<'p> {
@@ -78,6 +81,7 @@ impl<'p> Tape<'p> {
             quick: false,
             representations: None,
             heads: RefCell::default(),
+            next: Cell::new(None),
         }
     }
 
@@ -160,7 +164,10 @@ impl<'p> Tape<'p> {
     /// A value whose gradient [`Grads::wrt`] will have.
     pub fn variable<'t>(&'t self, value: impl Into<Tensor>) -> Var<'t> {
         let value = value.into();
-        let node = self.training.then(|| self.push("variable", &value, Vec::new(), None));
+        let node = match &self.watch {
+            Watch::Operations(_) => self.write_down("variable", Some(Op::Input), &[], &value),
+            _ => self.training.then(|| self.push("variable", &value, Vec::new(), None)),
+        };
         let x = Var { tape: self, node, value };
         self.keep(&x);
         x
@@ -185,7 +192,7 @@ impl<'p> Tape<'p> {
 
     /// Asks for the gradient of an inner value: [`Grads::wrt`] will have it.
     pub fn keep(&self, x: &Var<'_>) {
-        if let Some(node) = x.node {
+        if let (Some(node), true) = (x.node, self.training) {
             self.nodes.borrow_mut()[node].keep = true;
         }
     }
@@ -266,6 +273,11 @@ impl<'p> Tape<'p> {
         if let Watch::Finite(first) = &self.watch {
             self.check(first, name, &value, false);
         }
+        if let Watch::Operations(_) = &self.watch {
+            let op = self.next.take().or_else(|| Op::named(name));
+            let node = self.write_down(name, op, parents, &value);
+            return Var { tape: self, node, value };
+        }
         let cost = self.note_forward(name);
         let wanted = self.training && parents.iter().any(|p| p.node.is_some());
         let node = wanted.then(|| {
@@ -287,6 +299,38 @@ impl<'p> Tape<'p> {
         if let Some(note) = notes.last_mut() {
             add(note);
         }
+    }
+
+    /// Says what the operation that is recorded next is to the packed net, where its name does not tell:
+    /// what is fixed about it besides.
+    pub(crate) fn describe(&self, op: impl FnOnce() -> Op) {
+        if let Watch::Operations(_) = &self.watch {
+            self.next.set(Some(op()));
+        }
+    }
+
+    /// The place of an operation among those written down, which it is if it depends on one of them.
+    fn write_down(
+        &self,
+        name: &'static str,
+        op: Option<Op>,
+        parents: &[&Var<'_>],
+        value: &Tensor,
+    ) -> Option<usize> {
+        let Watch::Operations(notes) = &self.watch else { return None };
+        assert!(!self.training, "operations are written down on a tape that evaluates");
+        let fixed = op != Some(Op::Input) && parents.iter().all(|parent| parent.node.is_none());
+        if fixed {
+            return None;
+        }
+        let operand = |parent: &&Var<'_>| match parent.node {
+            Some(node) => Operand::Operation(node),
+            None => Operand::Fixed(parent.value.clone()),
+        };
+        let (inputs, layer) = (parents.iter().map(operand).collect(), self.layer.borrow());
+        let mut notes = notes.borrow_mut();
+        notes.push(Operation { name, op, inputs, layer: layer.to_string(), value: value.clone() });
+        Some(notes.len() - 1)
     }
 
     fn note_forward(&self, operation: &'static str) -> Option<usize> {
@@ -494,7 +538,9 @@ impl<'t> Var<'t> {
     }
     /// The same numbers, as a constant: no gradient flows back from here.
     pub fn detach(&self) -> Var<'t> {
-        Var { tape: self.tape, node: None, value: self.value.clone() }
+        // Where operations are written down it is the value that counts, however it is reached.
+        let kept = matches!(self.tape.watch, Watch::Operations(_));
+        Var { tape: self.tape, node: self.node.filter(|_| kept), value: self.value.clone() }
     }
 
     /// The gradients of this one number with respect to everything that it depends on. Frees what

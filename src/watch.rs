@@ -2,6 +2,7 @@
 //! what the layers are, what their signs are.
 
 use crate::Tensor;
+use dirnet_engine::Op;
 use dirnet_kernels::ConvGeom;
 use dirnet_kernels::bits::{self, Mask};
 use std::cell::RefCell;
@@ -22,6 +23,8 @@ pub enum Watch {
     Layers(RefCell<Vec<LayerNote>>),
     /// The signs of binary layers, in the order they were passed.
     Signs(RefCell<Vec<SignNote>>),
+    /// What was computed of the tape's [variables](crate::Tape::variable), on an evaluating tape.
+    Operations(RefCell<Vec<Operation>>),
 }
 
 impl Watch {
@@ -41,6 +44,18 @@ impl Watch {
     /// activations.
     pub fn signs() -> Self {
         Watch::Signs(RefCell::default())
+    }
+    /// Write down each operation on a variable, or on what was computed of one: everything else is
+    /// fixed. The tape evaluates.
+    pub fn operations() -> Self {
+        Watch::Operations(RefCell::default())
+    }
+    /// The notes of [`Watch::operations`]; none of another kind.
+    pub fn into_operations(self) -> Vec<Operation> {
+        match self {
+            Watch::Operations(notes) => notes.into_inner(),
+            _ => Vec::new(),
+        }
     }
     /// The notes of [`Watch::signs`]; none of another kind.
     pub fn into_signs(self) -> Vec<SignNote> {
@@ -129,6 +144,30 @@ impl LayerNote {
     pub fn bytes_float(&self) -> usize {
         4 * (self.params_1bit + self.params_32bit)
     }
+}
+
+/// One operation of a network.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    /// The name it was recorded under.
+    pub name: &'static str,
+    /// What the packed net calls it, if it knows it.
+    pub op: Option<Op>,
+    /// What it was computed of: earlier operations by their place, or numbers that are fixed.
+    pub inputs: Vec<Operand>,
+    /// The layer it belongs to; empty outside of layers.
+    pub layer: String,
+    /// What came out.
+    pub value: Tensor,
+}
+
+/// What an [`Operation`] was computed of.
+#[derive(Clone, Debug)]
+pub enum Operand {
+    /// An earlier operation.
+    Operation(usize),
+    /// Numbers that do not depend on a variable.
+    Fixed(Tensor),
 }
 
 /// What a binary layer makes of its weights and activations.

@@ -15,6 +15,7 @@ const FLOORS: &[&[&str]] = &[
     &["nn", "optim"],
     &["models"],
     &["train"],
+    &["deploy"],
     &["lab"],
     &["report"],
     &["cli"],

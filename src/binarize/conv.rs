@@ -5,6 +5,7 @@ use super::{Estimator, Pad};
 use crate::ops::Conv;
 use crate::tensor::Held;
 use crate::{Tensor, Var};
+use dirnet_engine::{Op, Then};
 use dirnet_kernels::bits::{self, Filters, Image};
 use dirnet_kernels::{ConvGeom, elementwise::scale_channels};
 use std::sync::Arc;
@@ -61,6 +62,7 @@ impl<'t> Var<'t> {
         let slope = Slope::save(of_inputs, self, 1);
         let latent = Latent::save(w, scale, of_weights);
         let filters = Held::by(filters, Filters::bytes);
+        self.tape().describe(|| Op::BinConv2d { how, pad, then: Then::Scale });
         self.tape().record("bin_conv2d", y, [self, w, scale], move |dy, wanted| {
             let finish = |first, dx: &mut [f32]| slope.apply(first, dx);
             let of_weights = wanted[1] || wanted[2];

@@ -2,6 +2,7 @@
 //! number. Nothing is broadcast: who wants a bias a channel says [`Var::add_channels`].
 
 use crate::{Tensor, Var};
+use dirnet_engine::Op;
 use dirnet_kernels::elementwise::{map, zip};
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
@@ -100,6 +101,7 @@ impl<'t> Neg for &Var<'t> {
 
 fn scaled<'t>(x: &Var<'t>, factor: f32) -> Var<'t> {
     let y = Tensor::build(x.shape(), |y| map(x.value(), y, |x| x * factor));
+    x.tape().describe(|| Op::Scale { factor });
     x.tape().record("scale", y, [x], move |dy, _| [Some(dy.map(|dy| dy * factor))])
 }
 
@@ -124,6 +126,7 @@ impl<'t> Add<f32> for &Var<'t> {
     /// A number added to every element.
     fn add(self, number: f32) -> Var<'t> {
         let y = Tensor::build(self.shape(), |y| map(self.value(), y, |x| x + number));
+        self.tape().describe(|| Op::Shift { by: number });
         self.tape().record("shift", y, [self], |dy, _| [Some(dy)])
     }
 }

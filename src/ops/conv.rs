@@ -2,6 +2,7 @@
 
 use super::Conv;
 use crate::{Tensor, Var};
+use dirnet_engine::Op;
 use dirnet_kernels::ConvGeom;
 use dirnet_kernels::conv::{self, winograd};
 
@@ -26,6 +27,7 @@ impl<'t> Var<'t> {
             false => [conv::conv2d, conv::conv2d_dx],
         };
         let y = Tensor::build(g.y(), |y| forward(&g, &x, &k, y));
+        self.tape().describe(|| Op::Conv2d(how));
         self.tape().record("conv2d", y, [self, w], move |dy, wanted| {
             [
                 wanted[0].then(|| Tensor::build(g.x(), |x| dx(&g, &k, &dy, x))),

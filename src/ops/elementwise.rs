@@ -2,6 +2,7 @@
 
 use crate::tensor::Held;
 use crate::{Tensor, Var};
+use dirnet_engine::Op;
 use dirnet_kernels::{bits::Mask, bits::masked, elementwise, math, reduce};
 
 impl<'t> Var<'t> {
@@ -70,6 +71,7 @@ impl<'t> Var<'t> {
     #[track_caller]
     pub fn clamp(&self, low: f32, high: f32) -> Var<'t> {
         assert!(low <= high, "clamp: {low} is above {high}");
+        self.tape().describe(|| Op::Clamp { low, high });
         self.map_inside("clamp", move |x| x.clamp(low, high), move |x| low <= x && x <= high)
     }
     /// `max(x, 0) + slope · min(x, 0)`.

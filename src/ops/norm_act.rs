@@ -3,6 +3,7 @@
 use super::Moments;
 use crate::tensor::{Compact, Held};
 use crate::{Tensor, Var};
+use dirnet_engine::Op;
 use dirnet_kernels::elementwise;
 use dirnet_kernels::norm_act::{self, Activation, NormAct, Numbers};
 
@@ -124,6 +125,7 @@ impl<'t> Var<'t> {
             gradients.extend((wanted.len() > 3).then_some(Some(d)));
             gradients
         };
+        self.tape().describe(|| Op::Affine { act: activation });
         self.tape().record_many("affine_act", y, &parents, back)
     }
 }

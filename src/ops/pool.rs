@@ -2,6 +2,7 @@
 
 use crate::tensor::Held;
 use crate::{Tensor, Var};
+use dirnet_engine::Op;
 use dirnet_kernels::{PoolGeom, pool};
 
 impl<'t> Var<'t> {
@@ -20,6 +21,7 @@ impl<'t> Var<'t> {
         let mut winner = vec![0; g.y_len()];
         let y = Tensor::build(g.y(), |y| pool::max_pool2d(&g, self.value(), y, &mut winner));
         let winner = Held::new(winner, g.y_len());
+        self.tape().describe(|| Op::MaxPool2d { size, stride, pad });
         self.tape().record("max_pool2d", y, [self], move |dy, _| {
             [Some(Tensor::build(g.x(), |dx| pool::max_pool2d_dx(&g, &winner, &dy, dx)))]
         })
@@ -38,6 +40,7 @@ impl<'t> Var<'t> {
     pub fn avg_pool2d(&self, size: usize, stride: usize, pad: usize) -> Var<'t> {
         let g = PoolGeom::new(self.shape(), size, stride, pad);
         let y = Tensor::build(g.y(), |y| pool::avg_pool2d(&g, self.value(), y));
+        self.tape().describe(|| Op::AvgPool2d { size, stride, pad });
         self.tape().record("avg_pool2d", y, [self], move |dy, _| {
             [Some(Tensor::build(g.x(), |dx| pool::avg_pool2d_dx(&g, &dy, dx)))]
         })

@@ -2,6 +2,7 @@
 //! copy.
 
 use crate::{Tensor, Var};
+use dirnet_engine::Op;
 use dirnet_kernels::par;
 
 impl<'t> Var<'t> {
@@ -63,6 +64,7 @@ impl<'t> Var<'t> {
         let y = Tensor::build(shape, |y| {
             copy_channels(self.value(), [c, start], y, [len, 0], len, area);
         });
+        self.tape().describe(|| Op::Narrow { start });
         self.tape().record("narrow", y, [self], move |dy, _| {
             [Some(Tensor::build(before, |dx| {
                 dx.fill(0.0);
@@ -91,6 +93,7 @@ impl<'t> Var<'t> {
             y.fill(0.0);
             copy_channels(self.value(), [c, 0], y, [wide, before], c, area);
         });
+        self.tape().describe(|| Op::PadChannels { before });
         self.tape().record("pad_channels", y, [self], move |dy, _| {
             [Some(Tensor::build(old, |dx| copy_channels(&dy, [wide, before], dx, [c, 0], c, area)))]
         })
@@ -131,6 +134,7 @@ impl<'t> Var<'t> {
                 }
             });
         });
+        self.tape().describe(|| Op::Subsample { start, step });
         self.tape().record("subsample", y, [self], move |dy, _| {
             [Some(Tensor::build([n, c, h, w], |dx| {
                 par::chunks(dx, h * w, |plane, dx| {

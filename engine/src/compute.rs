@@ -1,0 +1,172 @@
+//! Operations on floats, each to the bit what the tape computes.
+
+use crate::op::Op;
+use dirnet_kernels::elementwise::{add_channels, map, scale_channels, zip};
+use dirnet_kernels::norm_act::{Activation, NormAct, Numbers};
+use dirnet_kernels::{ConvGeom, PoolGeom, bits, conv, gemm, math, norm, par, pool, reduce};
+
+/// Numbers and their shape.
+#[derive(Clone, Copy)]
+pub(crate) struct Array<'a> {
+    pub x: &'a [f32],
+    pub shape: &'a [usize],
+}
+
+impl Array<'_> {
+    /// `N C …` seen as `n` times `c` channels of `hw` numbers.
+    fn channels(&self) -> [usize; 3] {
+        [self.shape[0], self.shape[1], self.shape[2..].iter().product()]
+    }
+}
+
+/// Room for what an operation keeps besides its output.
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    winners: Vec<u8>,
+    numbers: Vec<f32>,
+}
+
+impl Room {
+    /// Makes room for an operation on so many numbers.
+    pub fn reserve(&mut self, op: &Op, rows: usize, y_len: usize) {
+        let grow = |len: usize, wanted: usize| len.max(wanted);
+        if let Op::MaxPool2d { .. } = op {
+            self.winners.resize(grow(self.winners.len(), y_len), 0);
+        }
+        if let Op::Standardize = op {
+            self.numbers.resize(grow(self.numbers.len(), rows), 0.0);
+        }
+    }
+}
+
+/// Computes a node other than the input and binary layers. Shapes are those that the graph was checked
+/// for.
+pub(crate) fn compute(op: &Op, x: &[Array<'_>], y_shape: &[usize], y: &mut [f32], room: &mut Room) {
+    let first = x[0];
+    match *op {
+        Op::Input | Op::BinConv2d { .. } | Op::BinLinear => unreachable!("no operation on floats"),
+        Op::Conv2d(how) => {
+            let g = ConvGeom::new(first.shape, x[1].shape, how);
+            conv::conv2d(&g, first.x, x[1].x, y);
+        }
+        Op::Linear => {
+            let (n, k, o) = (first.shape[0], first.shape[1], x[1].shape[0]);
+            gemm::gemm(n, k, o, first.x, false, x[1].x, true, y);
+        }
+        Op::Affine { act } => affine(x, act, y),
+        Op::AddChannels => {
+            let [n, c, hw] = first.channels();
+            add_channels(n, c, hw, first.x, x[1].x, y);
+        }
+        Op::MulChannels => {
+            let [n, c, hw] = first.channels();
+            scale_channels(n, c, hw, first.x, x[1].x, y);
+        }
+        Op::MulPixels => {
+            let [_, c, hw] = first.channels();
+            par::chunks(y, hw, |row, y| {
+                let (x, k) = (&first.x[row * hw..][..hw], &x[1].x[row / c * hw..][..hw]);
+                y.iter_mut().zip(x.iter().zip(k)).for_each(|(y, (x, k))| *y = x * k);
+            });
+        }
+        Op::Add => zip(first.x, x[1].x, y, |a, b| a + b),
+        Op::Sub => zip(first.x, x[1].x, y, |a, b| a - b),
+        Op::Mul => zip(first.x, x[1].x, y, |a, b| a * b),
+        Op::Scale { factor } => map(first.x, y, |x| x * factor),
+        Op::Shift { by } => map(first.x, y, |x| x + by),
+        Op::Relu => map(first.x, y, |x| x.max(0.0)),
+        Op::Hardtanh => map(first.x, y, |x| x.clamp(-1.0, 1.0)),
+        Op::Clamp { low, high } => map(first.x, y, |x| x.clamp(low, high)),
+        Op::Sigmoid => map(first.x, y, math::sigmoid),
+        Op::Tanh => map(first.x, y, math::tanh),
+        Op::Swish => map(first.x, y, |x| x * math::sigmoid(x)),
+        Op::Abs => map(first.x, y, f32::abs),
+        Op::Binarize => map(first.x, y, bits::sign),
+        Op::Prelu => {
+            let [_, c, hw] = first.channels();
+            par::chunks(y, hw, |row, y| {
+                let (x, a) = (&first.x[row * hw..][..hw], x[1].x[row % c]);
+                y.iter_mut().zip(x).for_each(|(y, &x)| *y = if x > 0.0 { x } else { a * x });
+            });
+        }
+        Op::Standardize => {
+            let rows = first.shape[0];
+            let cols = first.x.len() / rows;
+            match cols {
+                1 => y.copy_from_slice(first.x),
+                _ => norm::standardize_rows(rows, cols, first.x, y, &mut room.numbers[..rows]),
+            }
+        }
+        Op::Reshape => y.copy_from_slice(first.x),
+        Op::Narrow { start } => {
+            let [_, c, hw] = first.channels();
+            let len = y_shape[1];
+            copy_channels(first.x, [c, start], y, [len, 0], len, hw);
+        }
+        Op::PadChannels { before } => {
+            let [_, c, hw] = first.channels();
+            y.fill(0.0);
+            copy_channels(first.x, [c, 0], y, [y_shape[1], before], c, hw);
+        }
+        Op::Subsample { start, step } => {
+            let &[_, _, h, w] = first.shape else { unreachable!("checked") };
+            let (oh, ow) = (y_shape[2], y_shape[3]);
+            let at = |i: usize, size: usize| (start + i * step).min(size - 1);
+            par::chunks(y, oh * ow, |plane, y| {
+                for (i, row) in y.chunks_mut(ow).enumerate() {
+                    let from = &first.x[(plane * h + at(i, h)) * w..][..w];
+                    row.iter_mut().enumerate().for_each(|(j, y)| *y = from[at(j, w)]);
+                }
+            });
+        }
+        Op::Concat => {
+            let mut at = 0;
+            for part in x {
+                let [_, c, hw] = part.channels();
+                copy_channels(part.x, [c, 0], y, [y_shape[1], at], c, hw);
+                at += c;
+            }
+        }
+        Op::MaxPool2d { size, stride, pad } => {
+            let g = PoolGeom::new(first.shape, size, stride, pad);
+            pool::max_pool2d(&g, first.x, y, &mut room.winners[..g.y_len()]);
+        }
+        Op::AvgPool2d { size, stride, pad } => {
+            pool::avg_pool2d(&PoolGeom::new(first.shape, size, stride, pad), first.x, y);
+        }
+        Op::GlobalAvgPool => {
+            let &[n, c, h, w] = first.shape else { unreachable!("checked") };
+            reduce::sum_rows(n * c, h * w, first.x, y);
+            y.iter_mut().for_each(|y| *y /= (h * w) as f32);
+        }
+    }
+}
+
+fn affine(x: &[Array<'_>], act: Activation, y: &mut [f32]) {
+    let [n, c, hw] = x[0].channels();
+    let zeros = vec![0.0; c];
+    let job = NormAct {
+        size: [n, c, hw, 1],
+        x: Numbers::Floats(x[0].x),
+        mean: &zeros,
+        scale: x[1].x,
+        shift: x[2].x,
+        act,
+    };
+    job.forward(x.get(3).map(|r| r.x), Some(y), false, false);
+}
+
+/// Copies `len` channels of `area` numbers for each image, between two batches of which each is given as
+/// its number of channels and the first channel concerned.
+fn copy_channels(
+    x: &[f32],
+    [xc, from]: [usize; 2],
+    y: &mut [f32],
+    [yc, to]: [usize; 2],
+    len: usize,
+    area: usize,
+) {
+    for (x, y) in x.chunks_exact(xc * area).zip(y.chunks_exact_mut(yc * area)) {
+        y[to * area..][..len * area].copy_from_slice(&x[from * area..][..len * area]);
+    }
+}

@@ -1,0 +1,216 @@
+//! The shape rules of operations: what keeps a graph from a file honest.
+
+use crate::op::{Op, Then};
+use dirnet_kernels::{ConvGeom, PoolGeom};
+
+/// The most numbers that one image may have at any node, and the largest size named anywhere.
+pub(crate) const MOST: usize = 1 << 26;
+
+/// How many numbers a shape has.
+///
+/// # Errors
+/// If it has none, or more than [`MOST`].
+pub(crate) fn len(shape: &[usize]) -> Result<usize, String> {
+    let product = shape.iter().try_fold(1usize, |product, &n| product.checked_mul(n));
+    match product {
+        Some(n) if (1..=MOST).contains(&n) && shape.len() <= 8 => Ok(n),
+        _ => Err(format!("has the shape {shape:?}, expected 1 to {MOST} numbers")),
+    }
+}
+
+/// The shape of what `op` makes of inputs of these shapes, being `said` to be of another perhaps. All are
+/// of bearable size.
+///
+/// # Errors
+/// If they do not fit; the message gives the shapes.
+pub(crate) fn output(op: &Op, x: &[&[usize]], said: &[usize]) -> Result<Vec<usize>, String> {
+    let count = |least: usize, most: usize| match (least..=most).contains(&x.len()) {
+        true => Ok(()),
+        false => Err(format!("has {} inputs, expected {least} to {most}", x.len())),
+    };
+    match *op {
+        Op::Input => {
+            count(0, 0)?;
+            Ok(said.to_vec())
+        }
+        Op::Conv2d(how) => {
+            count(2, 2)?;
+            bearable(&[how.stride, how.pad, how.dilation, how.groups])?;
+            let g = ConvGeom::try_new(x[0], x[1], how).map_err(|e| e.to_string())?;
+            Ok(g.y().to_vec())
+        }
+        Op::BinConv2d { how, then, .. } => {
+            count(3, 6)?;
+            bearable(&[how.stride, how.pad, how.dilation, how.groups])?;
+            let g = ConvGeom::try_new(x[0], x[1], how).map_err(|e| e.to_string())?;
+            if g.taps() > i16::MAX as usize {
+                return Err(format!("has sums of {} terms, expected at most 32767", g.taps()));
+            }
+            let y = g.y().to_vec();
+            match then {
+                Then::Scale | Then::Threshold => count(3, 3)?,
+                Then::Affine { .. } => count(4, 5)?,
+                Then::ScaledAffine { .. } => count(5, 6)?,
+            }
+            let numbers = then.numbers();
+            per_channel(&y, &x[2..2 + numbers])?;
+            residual(y, x.get(2 + numbers))
+        }
+        Op::Linear | Op::BinLinear => {
+            let scaled = *op == Op::BinLinear;
+            let inputs = if scaled { 3 } else { 2 };
+            count(inputs, inputs)?;
+            let (&[n, k], &[o, inner]) = (x[0], x[1]) else {
+                return Err(format!("takes two matrices, not {:?} and {:?}", x[0], x[1]));
+            };
+            if k != inner {
+                return Err(format!("has inner sizes {k} and {inner}"));
+            }
+            let y = vec![n, o];
+            per_channel(&y, &x[2..])?;
+            Ok(y)
+        }
+        Op::Affine { .. } => {
+            count(3, 4)?;
+            per_channel(x[0], &x[1..3])?;
+            residual(x[0].to_vec(), x.get(3))
+        }
+        Op::AddChannels | Op::MulChannels | Op::Prelu => {
+            count(2, 2)?;
+            per_channel(x[0], &x[1..])?;
+            Ok(x[0].to_vec())
+        }
+        Op::MulPixels => {
+            count(2, 2)?;
+            match (images(x[0])?, images(x[1])?) {
+                ([n, _, h, w], [m, 1, a, b]) if [n, h, w] == [m, a, b] => Ok(x[0].to_vec()),
+                _ => Err(format!("has numbers {:?} for the pixels of {:?}", x[1], x[0])),
+            }
+        }
+        Op::Add | Op::Sub | Op::Mul => {
+            count(2, 2)?;
+            residual(x[0].to_vec(), Some(&x[1]))
+        }
+        Op::Scale { .. }
+        | Op::Shift { .. }
+        | Op::Relu
+        | Op::Hardtanh
+        | Op::Sigmoid
+        | Op::Tanh
+        | Op::Swish
+        | Op::Abs
+        | Op::Binarize => {
+            count(1, 1)?;
+            Ok(x[0].to_vec())
+        }
+        Op::Standardize => {
+            count(1, 1)?;
+            match x[0].is_empty() {
+                true => Err("has rows of a single number".into()),
+                false => Ok(x[0].to_vec()),
+            }
+        }
+        Op::Clamp { low, high } => {
+            count(1, 1)?;
+            match low <= high {
+                true => Ok(x[0].to_vec()),
+                false => Err(format!("clamps from {low} to {high}")),
+            }
+        }
+        Op::Reshape => {
+            count(1, 1)?;
+            match len(x[0])? == len(said)? {
+                true => Ok(said.to_vec()),
+                false => Err(format!("makes {said:?} of {:?}", x[0])),
+            }
+        }
+        Op::Narrow { start } => {
+            count(1, 1)?;
+            bearable(&[start])?;
+            let c = channels(said)?;
+            match start + c <= channels(x[0])? {
+                true => Ok(with_channels(x[0], c)),
+                false => Err(format!("takes {c} channels from {start} on of {:?}", x[0])),
+            }
+        }
+        Op::PadChannels { before } => {
+            count(1, 1)?;
+            bearable(&[before])?;
+            let (old, new) = (channels(x[0])?, channels(said)?);
+            match before + old <= new {
+                true => Ok(with_channels(x[0], new)),
+                false => Err(format!("makes {new} channels of {before} and {old}")),
+            }
+        }
+        Op::Subsample { start, step } => {
+            count(1, 1)?;
+            bearable(&[start, step])?;
+            let [n, c, h, w] = images(x[0])?;
+            match step {
+                0 => Err("has a step of 0".into()),
+                _ => Ok(vec![n, c, h.div_ceil(step), w.div_ceil(step)]),
+            }
+        }
+        Op::Concat => {
+            count(1, usize::MAX)?;
+            let mut c = 0;
+            for part in x {
+                c += channels(part)?;
+                if with_channels(part, 1) != with_channels(x[0], 1) {
+                    return Err(format!("puts {part:?} beside {:?}", x[0]));
+                }
+            }
+            Ok(with_channels(x[0], c))
+        }
+        Op::MaxPool2d { size, stride, pad } | Op::AvgPool2d { size, stride, pad } => {
+            count(1, 1)?;
+            bearable(&[size, stride, pad])?;
+            let g = PoolGeom::try_new(x[0], size, stride, pad).map_err(|e| e.to_string())?;
+            Ok(g.y().to_vec())
+        }
+        Op::GlobalAvgPool => {
+            count(1, 1)?;
+            let [n, c, ..] = images(x[0])?;
+            Ok(vec![n, c])
+        }
+    }
+}
+
+/// So that no sum or product of a few of them overflows.
+fn bearable(sizes: &[usize]) -> Result<(), String> {
+    match sizes.iter().find(|&&size| size > 1 << 20) {
+        None => Ok(()),
+        Some(size) => Err(format!("has a size of {size}, expected at most {}", 1 << 20)),
+    }
+}
+
+fn images(x: &[usize]) -> Result<[usize; 4], String> {
+    x.try_into().map_err(|_| format!("takes images N C H W, not {x:?}"))
+}
+
+fn channels(x: &[usize]) -> Result<usize, String> {
+    x.get(1).copied().ok_or_else(|| format!("has no channels in {x:?}"))
+}
+
+fn with_channels(x: &[usize], c: usize) -> Vec<usize> {
+    let mut shape = x.to_vec();
+    if let Some(channels) = shape.get_mut(1) {
+        *channels = c;
+    }
+    shape
+}
+
+fn per_channel(x: &[usize], numbers: &[&[usize]]) -> Result<(), String> {
+    let c = channels(x)?;
+    match numbers.iter().find(|n| ***n != [c]) {
+        None => Ok(()),
+        Some(n) => Err(format!("has numbers {n:?} for the channels of {x:?}")),
+    }
+}
+
+fn residual(y: Vec<usize>, added: Option<&&[usize]>) -> Result<Vec<usize>, String> {
+    match added {
+        Some(added) if **added != *y => Err(format!("joins {added:?} to {y:?}")),
+        _ => Ok(y),
+    }
+}
