@@ -43,6 +43,19 @@ pub enum Form {
     Thresholds,
 }
 
+impl std::fmt::Display for Form {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Form::F32 => "f32",
+            Form::F16 => "f16",
+            Form::I8 => "i8",
+            Form::Signs => "signs",
+            Form::Levels => "levels",
+            Form::Thresholds => "thresholds",
+        })
+    }
+}
+
 /// An array of fixed numbers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Numbers {
@@ -136,6 +149,11 @@ impl Numbers {
             Values::Levels(..) => Form::Levels,
             Values::Thresholds(_) => Form::Thresholds,
         }
+    }
+
+    /// Its bytes in a file.
+    pub fn bytes(&self) -> usize {
+        size(self.form(), &self.shape)
     }
 
     /// How many rows there are.
