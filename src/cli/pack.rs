@@ -20,9 +20,9 @@ use std::path::PathBuf;
 /// stem and head, stay so and are listed; --floats rounds them, and then tells what that costs on the test
 /// images. A layer that the method calls binary and that bits do not hold is refused by name.
 ///
-/// With --json: command ("pack"), model, file, bytes, layers_packed, layers_float (names), saving (bytes of
-/// all parameters and running statistics in 32 bits, to those of the file); with --floats f16 or i8 also
-/// accuracy_trained and accuracy_packed.
+/// With --json: file, bytes, layers_packed and layers_float (how many), saving (bytes of all parameters and
+/// running statistics in 32 bits, to those of the file); with --floats f16 or i8 also accuracy_trained and
+/// accuracy_packed.
 #[derive(Args, Debug)]
 pub(super) struct Pack {
     /// Folder of a run, or its model as .npz or .safetensors
@@ -59,12 +59,10 @@ fn named(name: &str) -> Result<PathBuf, String> {
 
 #[derive(Serialize)]
 struct Done {
-    command: &'static str,
-    model: String,
     file: String,
     bytes: usize,
-    layers_packed: Vec<String>,
-    layers_float: Vec<String>,
+    layers_packed: usize,
+    layers_float: usize,
     saving: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     accuracy_trained: Option<f64>,
@@ -93,12 +91,10 @@ impl Pack {
             layers_float.join(", "),
         ));
         let mut done = Done {
-            command: "pack",
-            model: self.model.display().to_string(),
             file: self.output.display().to_string(),
             bytes: file.len(),
-            layers_packed: report.packed,
-            layers_float,
+            layers_packed: report.packed.len(),
+            layers_float: layers_float.len(),
             saving,
             accuracy_trained: None,
             accuracy_packed: None,

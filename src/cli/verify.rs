@@ -14,8 +14,8 @@ use std::path::PathBuf;
 /// Floats must be equal to the bit, and where only signs are read, signs. It stops at the first
 /// difference and names layer, channel and pixel.
 ///
-/// With --json: command ("verify"), file, model, data, images, layers (compared in each image), equal, and if
-/// it is false image, layer, channel, pixel (row and column), trained, packed.
+/// With --json: images, layers (operations compared for each image), equal, and if it is false image,
+/// layer, channel, pixel (row and column), trained, packed.
 #[derive(Args, Debug)]
 pub(super) struct Verify {
     /// The packed network
@@ -36,10 +36,6 @@ pub(super) struct Verify {
 
 #[derive(Serialize)]
 struct Verified {
-    command: &'static str,
-    file: String,
-    model: String,
-    data: String,
     images: usize,
     layers: usize,
     equal: bool,
@@ -82,17 +78,7 @@ impl Verify {
         let found = deploy::verify(&params, &model, &packed, batches)?;
         bar.finish_and_clear();
         let layers = packed.graph.nodes.len();
-        let file = self.file.display().to_string();
-        let mut verified = Verified {
-            command: "verify",
-            file: file.clone(),
-            model: self.model.display().to_string(),
-            data: name.clone(),
-            images,
-            layers,
-            equal: found.is_none(),
-            difference: None,
-        };
+        let mut verified = Verified { images, layers, equal: found.is_none(), difference: None };
         let Some(found) = found else {
             out.line(&format!(
                 "equal: {layers} operations on each of {images} images of {name}, floats to the bit"
@@ -102,9 +88,13 @@ impl Verify {
         };
         let (layer, channel, [row, column]) = (&found.layer, found.channel, found.pixel);
         let message = format!(
-            "{file}: differs from {} first in {layer}, channel {channel}, pixel {row}, {column} of image {}: \
+            "{}: differs from {} first in {layer}, channel {channel}, pixel {row}, {column} of image {}: \
              {} packed, {} trained",
-            verified.model, found.image, found.packed, found.trained
+            self.file.display(),
+            self.model.display(),
+            found.image,
+            found.packed,
+            found.trained
         );
         verified.difference = Some(Differs {
             image: found.image,
