@@ -37,6 +37,23 @@ pub struct Card {
     pub std: Vec<f32>,
 }
 
+impl Card {
+    /// Pixels `C H W` of 0 to 255 as the network wants them: `(p/255 - mean) / std`.
+    ///
+    /// # Panics
+    /// If there are not as many as `y` holds, or they do not divide into the channels of the card.
+    #[track_caller]
+    pub fn normalise(&self, pixels: &[u8], y: &mut [f32]) {
+        let area = y.len() / self.mean.len();
+        assert!(pixels.len() == y.len() && area * self.mean.len() == y.len(), "pixels C H W");
+        let numbers = self.mean.iter().zip(&self.std);
+        let planes = pixels.chunks(area).zip(y.chunks_mut(area));
+        for ((pixels, y), (mean, std)) in planes.zip(numbers) {
+            y.iter_mut().zip(pixels).for_each(|(y, &p)| *y = (f32::from(p) / 255.0 - mean) / std);
+        }
+    }
+}
+
 /// A packed network: what it is, and what it says of itself.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Packed {

@@ -8,6 +8,8 @@ use crate::models::{Card, Task};
 use crate::{Error, Rng, Tensor};
 use clap::Args;
 use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 
 /// A packed network and the same architecture in float, run by the same engine.
@@ -15,8 +17,8 @@ use std::time::Instant;
 /// Images and parameters are made up. Passes of the two take turns; medians count.
 ///
 /// With --json: arch, method, batch, input, threads, ms_packed, ms_float, speedup, bytes_packed (of the file),
-/// bytes_float (of all parameters and running statistics in 32 bits), saving, peak_rss_mb (above the start,
-/// while the file's content is read and run, before the float network is made).
+/// bytes_float (of all parameters and running statistics in 32 bits), saving, peak_rss_mb (of a process of its
+/// own that reads the packed file and runs it, above its start).
 #[derive(Args, Debug)]
 pub(super) struct InferBench {
     /// Architecture
@@ -37,6 +39,9 @@ pub(super) struct InferBench {
     /// Passes that are timed; the median counts
     #[arg(long, value_name = "N", default_value_t = 30)]
     passes: usize,
+    /// Run this file and print the megabytes that it took
+    #[arg(long, value_name = "FILE", hide = true)]
+    memory_of: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -60,14 +65,15 @@ impl InferBench {
         if self.batch == 0 || self.passes == 0 {
             return Err(Error::Setting("--batch and --passes are at least 1".into()));
         }
+        if let Some(file) = &self.memory_of {
+            return self.memory_of(file, out);
+        }
         let (file, bytes_float) = self.packed(&self.method)?;
         let images = Tensor::randn([self.batch * len(self.input)], 1.0, &mut Rng::seed(1));
-        let before = rss_mb();
+        let peak = self.memory(&file)?;
         let mut packed = self.net(&file)?;
         let bytes_packed = file.len();
-        drop(file);
         warm_up(&mut packed, &images);
-        let peak = peak_rss_mb() - before;
         let mut float = self.net(&self.packed("fp32")?.0)?;
         warm_up(&mut float, &images);
         let both = |_| (ms(&mut packed, &images), ms(&mut float, &images));
@@ -110,6 +116,36 @@ impl InferBench {
         let (packed, _) = deploy::laid_out(&params, &model, &card, Floats::F32)?;
         let float = params.iter().map(|(_, p)| 4 * p.value.len()).sum();
         Ok((packed.to_bytes(), float))
+    }
+
+    /// Megabytes that a process takes to read and run a packed file: this one has made the network, and
+    /// what that took can't be told apart.
+    fn memory(&self, file: &[u8]) -> Result<f64, Error> {
+        let path = std::env::temp_dir().join(format!("dirnet-bench-{}.dirnet", std::process::id()));
+        let failed = |e: std::io::Error| Error::io(&path, e);
+        std::fs::write(&path, file).map_err(failed)?;
+        let input = self.input.map(|n| n.to_string()).join("x");
+        let child = std::env::current_exe().and_then(|exe| {
+            let mut child = Command::new(exe);
+            child.args(["bench", "infer", "--input", &input, "--batch", &self.batch.to_string()]);
+            child.args(["--threads", &dirnet_kernels::par::threads().to_string(), "--memory-of"]);
+            child.arg(&path).output()
+        });
+        // Best effort: it is the system's folder for what need not last.
+        let _ = std::fs::remove_file(&path);
+        let child = child.map_err(failed)?;
+        let said = String::from_utf8_lossy(&child.stdout);
+        said.trim().parse().map_err(|_| {
+            Error::Setting(format!("memory: {}", String::from_utf8_lossy(&child.stderr).trim()))
+        })
+    }
+
+    fn memory_of(&self, file: &Path, out: &Output) -> Result<(), Error> {
+        let before = rss_mb();
+        let mut net = self.net(&std::fs::read(file).map_err(|e| Error::io(file, e))?)?;
+        warm_up(&mut net, &vec![0.5; self.batch * len(self.input)]);
+        out.line(&format!("{:.3}", peak_rss_mb() - before));
+        Ok(())
     }
 
     fn net(&self, file: &[u8]) -> Result<Net, Error> {
