@@ -65,6 +65,41 @@ pub fn map<T: Send>(n: usize, f: impl Fn(usize) -> T + Sync) -> Vec<T> {
     }
 }
 
+/// Outputs that can be cut in two between pieces.
+pub trait Cut: Send + Sized {
+    /// The first `pieces` of them, and the rest.
+    fn cut(self, pieces: usize) -> (Self, Self);
+}
+
+/// The same for outputs that no slice can hold: `f(i, piece)` for each of `n` pieces of `out`, and
+/// whether one of them said so. It allocates nothing on a worker thread.
+pub fn any_piece<C: Cut>(n: usize, out: C, f: &(impl Fn(usize, C) -> bool + Sync)) -> bool {
+    fn from<C: Cut>(
+        first: usize,
+        n: usize,
+        out: C,
+        f: &(impl Fn(usize, C) -> bool + Sync),
+    ) -> bool {
+        if n == 1 {
+            return f(first, out);
+        }
+        let half = n / 2;
+        let (a, b) = out.cut(half);
+        let (a, b) = rayon::join(|| from(first, half, a, f), || from(first + half, n - half, b, f));
+        a | b
+    }
+    if n > 1 && threads() > 1 {
+        return from(0, n, out, f);
+    }
+    let (mut rest, mut any) = (out, false);
+    for i in 0..n {
+        let (piece, later) = rest.cut(1);
+        any |= f(i, piece);
+        rest = later;
+    }
+    any
+}
+
 /// Elements worth handing to another thread at once in a pass over memory.
 pub const GRAIN: usize = 1 << 15;
 

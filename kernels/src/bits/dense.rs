@@ -1,6 +1,6 @@
 //! Products of +-1 matrices, and their gradients.
 
-use super::lookup::{self, Walk};
+use super::lookup::{self, Offsets, Walk};
 use super::stage::Stage;
 use super::sums::{self, Four, LANES, SIGNS};
 use super::words;
@@ -128,9 +128,9 @@ fn by_lookup(level: Level, x: &Rows, w: &Rows, y: &mut [f32]) {
     let (k, n) = (x.cols, w.rows);
     let (width, quads) = (k.div_ceil(64), k.div_ceil(4));
     let plane = lookup::apart(n);
-    let offsets: Vec<_> = (0..quads)
-        .map(|q| u32::try_from(q * plane).expect("a matrix of less than 16 GiB as floats"))
-        .collect();
+    let offsets = (0..quads)
+        .map(|q| u32::try_from(q * plane).expect("a matrix of less than 16 GiB as floats"));
+    let offsets = Offsets::new(offsets.collect());
     let counts = vec![k as f32; plane];
     let len = 16 * width * plane;
     par::scratch(len / 4 + 16, |scratch| {

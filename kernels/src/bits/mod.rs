@@ -36,16 +36,20 @@ mod lookup;
 mod mask;
 mod pack;
 mod paths;
+mod prepared;
 mod stage;
 mod sums;
+mod transform;
 mod words;
 
 pub use conv::{conv2d, conv2d_i16, conv2d_i16_moments};
 pub use dense::{Rows, dense, dense_dw, dense_dx};
 pub use grad::{conv2d_backward, conv2d_dw, conv2d_dx, scaled_conv2d_dx};
 pub use mask::{Mask, masked, masked_in_place};
-pub use pack::{Filters, Image, Pad};
+pub use pack::{Filters, Image, Pad, pack_planes};
 pub use paths::{fast_dw, fast_dx};
+pub use prepared::Prepared;
+pub use transform::{Thresholds, Transform};
 
 /// -1 where `x < 0`, +1 elsewhere: zeros of both signs give +1.
 ///

@@ -13,6 +13,7 @@ use crate::ConvGeom;
 use crate::simd::{Level, per_level};
 
 /// How a few images of one geometry are laid out: `[C/groups/4][windows][images][rows][OW]`.
+#[derive(Debug)]
 pub(super) struct Stage {
     g: ConvGeom,
     /// Images laid out together.
@@ -32,6 +33,7 @@ pub(super) struct Stage {
 }
 
 /// What a window shows of one image; all else in it is padding.
+#[derive(Debug)]
 struct Window {
     /// Place in the window, and in the image, of the first pixel shown.
     to: usize,
@@ -111,7 +113,13 @@ impl Stage {
 
     /// Bytes needed to lay out one group of channels.
     pub fn len(&self) -> usize {
-        self.quads() * self.windows.len() * self.size + 64
+        self.quads() * self.quad_len() + 64
+    }
+
+    /// Bytes of memory that its tables hold.
+    pub fn bytes(&self) -> usize {
+        let masks: usize = self.masks.iter().map(Vec::len).sum();
+        masks + size_of_val(&self.windows[..]) + size_of_val(&self.taps[..])
     }
 
     /// `len` bytes of the scratch, beginning with a cache line.
@@ -121,9 +129,14 @@ impl Stage {
         &mut bytes[skip..][..len]
     }
 
+    /// Bytes of the windows of four channels.
+    pub fn quad_len(&self) -> usize {
+        self.windows.len() * self.size
+    }
+
     /// Where each quad of channels and tap begins, in the order of a filter's bytes.
     pub fn offsets(&self) -> Vec<u32> {
-        let quad = self.windows.len() * self.size;
+        let quad = self.quad_len();
         let offset = |at| u32::try_from(at).expect("an image of less than 4 GiB");
         (0..self.quads())
             .flat_map(|q| self.taps.iter().map(move |tap| offset(q * quad + tap)))
@@ -132,16 +145,21 @@ impl Stage {
 
     /// Lays out one group of the image whose planes are `x` as the `b`-th of the images.
     pub fn fill(&self, level: Level, b: usize, x: &[u8], staged: &mut [u8]) {
-        fill(level, self, b, x, staged)
+        fill(level, self, b, 0, x, staged)
+    }
+
+    /// The same for planes from `first` on; `staged` begins with their windows.
+    pub fn fill_from(&self, level: Level, b: usize, first: usize, x: &[u8], staged: &mut [u8]) {
+        fill(level, self, b, first, x, staged)
     }
 }
 
 per_level! {
-    fn fill[](stage: &Stage, b: usize, x: &[u8], staged: &mut [u8]) {
+    fn fill[](stage: &Stage, b: usize, first: usize, x: &[u8], staged: &mut [u8]) {
         let g = &stage.g;
         let [outside, outside_last] = stage.outside;
-        let quad = stage.windows.len() * stage.size;
-        let last = (stage.quads() - 1) * quad;
+        let quad = stage.quad_len();
+        let last = ((stage.quads() - 1 - first) * quad).min(staged.len());
         if b == 0 {
             staged[..last].fill(outside);
             staged[last..].fill(outside_last);
