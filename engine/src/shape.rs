@@ -6,6 +6,9 @@ use dirnet_kernels::{ConvGeom, PoolGeom};
 /// The most numbers that one image may have at any node, and the largest size named anywhere.
 pub(crate) const MOST: usize = 1 << 26;
 
+/// The most axes of an array.
+pub(crate) const MOST_AXES: usize = 8;
+
 /// How many numbers a shape has.
 ///
 /// # Errors
@@ -13,7 +16,7 @@ pub(crate) const MOST: usize = 1 << 26;
 pub(crate) fn len(shape: &[usize]) -> Result<usize, String> {
     let product = shape.iter().try_fold(1usize, |product, &n| product.checked_mul(n));
     match product {
-        Some(n) if (1..=MOST).contains(&n) && shape.len() <= 8 => Ok(n),
+        Some(n) if (1..=MOST).contains(&n) && shape.len() <= MOST_AXES => Ok(n),
         _ => Err(format!("has the shape {shape:?}, expected 1 to {MOST} numbers")),
     }
 }
