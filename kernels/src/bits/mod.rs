@@ -36,7 +36,9 @@ mod lookup;
 mod mask;
 mod pack;
 mod paths;
+mod pool;
 mod prepared;
+mod prepared_dense;
 mod stage;
 mod sums;
 mod transform;
@@ -48,8 +50,10 @@ pub use grad::{conv2d_backward, conv2d_dw, conv2d_dx, scaled_conv2d_dx};
 pub use mask::{Mask, masked, masked_in_place};
 pub use pack::{Filters, Image, Pad, pack_planes};
 pub use paths::{fast_dw, fast_dx};
+pub use pool::max_pool;
 pub use prepared::Prepared;
-pub use transform::{Thresholds, Transform};
+pub use prepared_dense::{PreparedDense, pack_rows};
+pub use transform::{Thresholds, Transform, transform};
 
 /// -1 where `x < 0`, +1 elsewhere: zeros of both signs give +1.
 ///

@@ -7,7 +7,7 @@
 use super::conv::{counts, together};
 use super::lookup::{self, Offsets, Sum, TILE, UNIT, Walk};
 use super::stage::Stage;
-use super::transform::{Block, Number, Transform};
+use super::transform::{Block, Number, Out, Transform};
 use super::{Filters, Pad};
 use crate::ConvGeom;
 use crate::par::{self, Cut};
@@ -170,24 +170,6 @@ struct Job<'a> {
     x: &'a [u8],
     then: &'a Transform<'a>,
     residual: Option<&'a [f32]>,
-}
-
-/// Images, or channels of one image, and where their outputs begin.
-struct Out<'a> {
-    y: Option<&'a mut [f32]>,
-    signs: Option<&'a mut [u8]>,
-    /// Elements of each in a piece.
-    sizes: [usize; 2],
-}
-
-impl Cut for Out<'_> {
-    fn cut(self, pieces: usize) -> (Self, Self) {
-        let sizes = self.sizes;
-        let (y, y_rest) = self.y.map(|y| y.split_at_mut(y.len().min(pieces * sizes[0]))).unzip();
-        let (signs, signs_rest) =
-            self.signs.map(|s| s.split_at_mut(s.len().min(pieces * sizes[1]))).unzip();
-        (Out { y, signs, sizes }, Out { y: y_rest, signs: signs_rest, sizes })
-    }
 }
 
 impl Job<'_> {

@@ -4,7 +4,8 @@
 use super::words::{PIECE, gather};
 use crate::lanes::{EIGHT, Lanes, Plain, Stored};
 use crate::norm_act::Activation;
-use crate::simd::{Level, per_level};
+use crate::par::{self, Cut};
+use crate::simd::{self, Level, per_level};
 
 /// From a number `z` of channel `c` to `y` and to its sign.
 #[derive(Clone, Copy, Debug)]
@@ -113,6 +114,24 @@ pub(super) struct Block<'a, Z> {
     pub area: usize,
 }
 
+/// Images, or channels of one image, and where their outputs begin.
+pub(super) struct Out<'a> {
+    pub y: Option<&'a mut [f32]>,
+    pub signs: Option<&'a mut [u8]>,
+    /// Elements of each in a piece.
+    pub sizes: [usize; 2],
+}
+
+impl Cut for Out<'_> {
+    fn cut(self, pieces: usize) -> (Self, Self) {
+        let sizes = self.sizes;
+        let (y, y_rest) = self.y.map(|y| y.split_at_mut(y.len().min(pieces * sizes[0]))).unzip();
+        let (signs, signs_rest) =
+            self.signs.map(|s| s.split_at_mut(s.len().min(pieces * sizes[1]))).unzip();
+        (Out { y, signs, sizes }, Out { y: y_rest, signs: signs_rest, sizes })
+    }
+}
+
 impl Transform<'_> {
     /// Checks that there are numbers for `channels`, and that it can give what is asked for.
     #[track_caller]
@@ -151,6 +170,76 @@ impl Transform<'_> {
         assert!(signs.as_ref().is_none_or(|s| s.len() >= plane_end + pixels));
         apply(level, self, block, residual, y, signs)
     }
+}
+
+/// Floats `x` of `shape` `N C H W`, transformed as the sums of a
+/// [`Prepared`](super::Prepared) convolution are: as `y` and as planes of signs,
+/// `[N][C/4][H][W]`, where they are asked for; whether a NaN was among the numbers whose signs were. It
+/// allocates nothing.
+///
+/// ```
+/// use dirnet_kernels::bits::{Thresholds, Transform, transform};
+/// let then = Thresholds::new(&[0.5, -1.0], &[false, true]);
+/// let mut signs = [0; 2];
+/// transform([1, 2, 1, 2], &[0.0, 1.0, 0.0, -2.0], &Transform::Threshold(&then), None, None, Some(&mut signs));
+/// assert_eq!(signs, [0b00, 0b11]);
+/// ```
+///
+/// # Panics
+/// If a length does not fit, the transform has not one number of each kind a channel, or cannot give what
+/// is asked for.
+#[track_caller]
+pub fn transform(
+    shape: [usize; 4],
+    x: &[f32],
+    then: &Transform<'_>,
+    residual: Option<&[f32]>,
+    y: Option<&mut [f32]>,
+    signs: Option<&mut [u8]>,
+) -> bool {
+    const OP: &str = "bits::transform";
+    let [n, c, h, w] = shape;
+    let (area, quads) = (h * w, c.div_ceil(4));
+    let len = n * c * area;
+    assert!(len > 0, "{OP}: x of {shape:?}");
+    assert_eq!(x.len(), len, "{OP}: x of {shape:?}");
+    then.check(OP, c, residual.is_some(), y.is_some());
+    assert!(residual.is_none_or(|r| r.len() == len), "{OP}: as many to add as in x");
+    assert!(y.as_ref().is_none_or(|y| y.len() == len), "{OP}: y of {shape:?}");
+    assert!(
+        signs.as_ref().is_none_or(|s| s.len() == n * quads * area),
+        "{OP}: planes of {shape:?}"
+    );
+    let level = simd::level();
+    // Whole images, or channels of each where an image is many pieces.
+    let some = (par::GRAIN / (4 * area)).clamp(1, quads);
+    let images = if some < quads { 1 } else { (par::GRAIN / (c * area)).clamp(1, n) };
+    let sizes = [c * area, quads * area].map(|size| images * size);
+    par::any_piece(n.div_ceil(images), Out { y, signs, sizes }, &|i, mut out| {
+        let mut nan = false;
+        for image in i * images..n.min((i + 1) * images) {
+            out.sizes = [c * area, quads * area];
+            let (mut here, rest) = out.cut(1);
+            here.sizes = [4 * some * area, some * area];
+            out = rest;
+            nan |= par::any_piece(quads.div_ceil(some), here, &|j, out| {
+                let first = 4 * some * j;
+                let from = (image * c + first) * area;
+                let block = Block {
+                    z: &x[from..],
+                    pitch: area,
+                    pixels: area,
+                    channels: (4 * some).min(c - first),
+                    first,
+                    channel: 0,
+                    pixel: 0,
+                    area,
+                };
+                then.apply(level, &block, residual.map(|r| &r[from..]), out.y, out.signs)
+            });
+        }
+        nan
+    })
 }
 
 per_level! {
