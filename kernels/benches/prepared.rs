@@ -200,7 +200,7 @@ fn floats() {
         let (mut words, scale) = (vec![0; k.div_ceil(64)], random(o));
         bits::pack_rows(k, &x, &mut words);
         let then = Transform::Scale { scale: &scale };
-        let time = quickest(|| drop(dense.run(1, &words, &then, None, Some(&mut y), None)));
+        let time = quickest(|| _ = dense.run(1, &words, &then, None, Some(&mut y), None));
         let speed = 1e-9 * w.len() as f64 / time;
         println!("  dense {k} -> {o} of signs: {:.1} us, {speed:.0} GMAC/s", 1e6 * time);
     }
