@@ -39,7 +39,10 @@ pub fn trace(params: &Params, model: &Model) -> Result<Graph, Error> {
                     Source::Numbers(fixed(&mut graph, one, op, at, a))
                 }
                 _ => {
-                    return Err(refused(one, "a number that should be fixed depends on the images"));
+                    return Err(refused(
+                        one,
+                        "a number that should be fixed depends on the images",
+                    ));
                 }
             });
         }
