@@ -3,7 +3,7 @@
 use crate::op::Op;
 use crate::shape::MOST_AXES;
 use dirnet_kernels::elementwise::{add_channels, map, scale_channels, zip};
-use dirnet_kernels::{ConvGeom, PoolGeom, bits, conv, gemm, math, norm, par, pool, reduce};
+use dirnet_kernels::{PoolGeom, bits, gemm, math, norm, par, pool, reduce};
 use std::ops::Deref;
 
 /// A shape that needs no memory of its own.
@@ -108,12 +108,8 @@ pub(crate) fn compute<'a>(
 ) {
     let first = x(0);
     match *op {
-        Op::Input | Op::Affine { .. } | Op::BinConv2d { .. } | Op::BinLinear => {
+        Op::Input | Op::Conv2d(_) | Op::Affine { .. } | Op::BinConv2d { .. } | Op::BinLinear => {
             unreachable!("no operation on floats")
-        }
-        Op::Conv2d(how) => {
-            let g = ConvGeom::new(&first.shape, &x(1).shape, how);
-            conv::conv2d(&g, first.x, x(1).x, y);
         }
         Op::Linear => {
             let (n, k, o) = (first.shape[0], first.shape[1], x(1).shape[0]);

@@ -4,11 +4,11 @@ use crate::compute::{Array, Dims, Room, compute};
 use crate::graph::{Graph, Source};
 use crate::numbers::Values;
 use crate::op::{Op, Then};
-use dirnet_kernels::ConvGeom;
 use dirnet_kernels::bits::{
     self, Filters, Prepared, PreparedDense, Rows, Thresholds, Transform, pack_planes, pack_rows,
 };
 use dirnet_kernels::norm_act::Activation;
+use dirnet_kernels::{ConvGeom, conv};
 
 /// A network, ready for images.
 ///
@@ -16,7 +16,8 @@ use dirnet_kernels::norm_act::Activation;
 /// [`par::with_threads`](dirnet_kernels::par::with_threads) nothing is allocated after the first one.
 #[derive(Debug)]
 pub struct Net {
-    graph: Graph,
+    input: Vec<usize>,
+    outputs: usize,
     steps: Vec<Step>,
     buffers: Buffers,
     room: Room,
@@ -50,6 +51,7 @@ enum What {
     Alias,
     Floats(Op),
     Affine(Made),
+    Conv(conv::Prepared),
     BinConv(Prepared, Made),
     BinLinear(PreparedDense, Made),
 }
@@ -147,12 +149,18 @@ impl Net {
             floats: plan.sizes.iter().map(|&len| vec![0.0; len * batch]).collect(),
             signs: plan.plane_sizes.iter().map(|&len| vec![0; len * batch]).collect(),
         };
-        Ok(Net { graph, steps, buffers, room, batch })
+        let (input, outputs) = (graph.input().to_vec(), graph.outputs());
+        Ok(Net { input, outputs, steps, buffers, room, batch })
     }
 
-    /// The network.
-    pub fn graph(&self) -> &Graph {
-        &self.graph
+    /// The shape of one image, `C H W`.
+    pub fn input(&self) -> &[usize] {
+        &self.input
+    }
+
+    /// How many numbers come out for an image.
+    pub fn outputs(&self) -> usize {
+        self.outputs
     }
 
     /// The most images of one batch.
@@ -175,9 +183,9 @@ impl Net {
     /// As [`Net::run`].
     #[track_caller]
     pub fn watch(&mut self, images: &[f32], see: &mut dyn FnMut(usize, Seen<'_>)) -> &[f32] {
-        let size: usize = self.graph.input().iter().product();
+        let size: usize = self.input.iter().product();
         let n = images.len() / size;
-        assert!(n > 0 && n * size == images.len(), "images of {:?}", self.graph.input());
+        assert!(n > 0 && n * size == images.len(), "images of {:?}", self.input);
         assert!(n <= self.batch, "{n} images, planned for at most {}", self.batch);
         for step in &self.steps {
             step.run(n, images, &mut self.buffers, &mut self.room);
@@ -215,6 +223,7 @@ impl Step {
                 let y = y.as_mut().expect("floats are made");
                 compute(op, self.inputs.len(), &input, &shape, y, room);
             }
+            What::Conv(conv) => conv.run(n, input(0).x, y.as_mut().expect("floats are made")),
             What::Affine(then) => {
                 let (y, planes) = (y.as_deref_mut(), planes.as_deref_mut());
                 bits::transform(shape.images(), input(0).x, &then.transform(), residual, y, planes);
@@ -307,6 +316,11 @@ fn what(graph: &Graph, at: usize, batch: usize) -> What {
             let (a, b) = (floats(1), floats(2));
             What::Affine(Made::Affine { scale: vec![1.0; a.len()], a, b, act })
         }
+        Op::Conv2d(how) => {
+            let x = graph.shape_of(node.inputs[0], batch);
+            let g = ConvGeom::new(&x, &numbers(1).shape, how);
+            What::Conv(conv::Prepared::new(&g, &floats(1)))
+        }
         Op::BinConv2d { how, pad, then } => {
             let x = graph.shape_of(node.inputs[0], batch);
             let g = ConvGeom::new(&x, &numbers(1).shape, how);
@@ -329,7 +343,11 @@ fn what(graph: &Graph, at: usize, batch: usize) -> What {
                     _ => unreachable!("checked"),
                 },
             };
-            What::BinConv(Prepared::new(&g, pad, &Filters::pack(&g, &floats(1))), made)
+            let filters = match &numbers(1).values {
+                Values::Signs(bits) => Filters::of_signs(&g, |i| bits.get(i)),
+                _ => Filters::pack(&g, &floats(1)),
+            };
+            What::BinConv(Prepared::new(&g, pad, &filters), made)
         }
         Op::BinLinear => {
             let &[o, k] = numbers(1).shape.as_slice() else { unreachable!("checked") };
