@@ -159,7 +159,7 @@ impl Cut for Out<'_> {
 impl Transform<'_> {
     /// Checks that there are numbers for `channels`, and that it can give what is asked for.
     #[track_caller]
-    pub(super) fn check(&self, op: &str, channels: usize, residual: bool, y: bool) {
+    pub(crate) fn check(&self, op: &str, channels: usize, residual: bool, y: bool) {
         let enough = match self {
             Transform::Affine { scale, a, b, .. } => {
                 [scale, a, b].iter().all(|s| s.len() == channels)
@@ -173,6 +173,22 @@ impl Transform<'_> {
             !y || !matches!(self, Transform::Threshold(_)),
             "{op}: a threshold gives signs only"
         );
+    }
+
+    /// Writes `y` of one channel.
+    pub(crate) fn plane(&self, level: Level, c: usize, x: &[f32], y: &mut [f32]) {
+        let (pitch, pixels) = (x.len(), x.len());
+        let block = Block {
+            z: x,
+            pitch,
+            pixels,
+            channels: 1,
+            first: c,
+            channel: 0,
+            pixel: 0,
+            area: pixels,
+        };
+        self.apply(level, &block, None, Some(y), None);
     }
 
     /// Writes `y` and the planes of signs where they are asked for; whether the sign of a NaN was.
