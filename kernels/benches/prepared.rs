@@ -8,7 +8,7 @@ use dirnet_kernels::bits::{
     self, Filters, Pad, Prepared, PreparedDense, Rows, Thresholds, Transform,
 };
 use dirnet_kernels::norm_act::Activation;
-use dirnet_kernels::{Conv, ConvGeom, conv, gemm, par, simd, yardstick};
+use dirnet_kernels::{Conv, ConvGeom, PoolGeom, conv, gemm, par, pool, simd, yardstick};
 use std::time::{Duration, Instant};
 
 /// Channels in, channels out, height and width, stride, and how often it follows itself.
@@ -191,6 +191,11 @@ fn floats() {
         let percent = peak.map_or(f64::NAN, |peak| 100.0 * g.macs() as f64 / peak / best[0]);
         println!("  {shape:<32} {:7.1} us {:7.1} us {percent:5.1} %", 1e6 * best[0], 1e6 * best[1]);
     }
+    let g = PoolGeom::new(&[1, 64, 112, 112], 3, 2, 1);
+    let (x, mut y, scale) = (random(g.x_len()), vec![0.0; g.y_len()], &random(64)[..]);
+    let then = Transform::Affine { scale, a: scale, b: scale, act: Activation::Relu };
+    let time = quickest(|| pool::max_pool2d_of(&g, &x, Some(&then), &mut y));
+    println!("  affine, relu, maximum of 3x3 s2 over 64x112x112: {:.1} us", 1e6 * time);
     for [k, o] in [[512, 1000], [8192, 1024]] {
         let (x, w, mut y) = (random(k), random(o * k), vec![0.0; o]);
         let time = quickest(|| gemm::gemm(1, k, o, &x, false, &w, true, &mut y));

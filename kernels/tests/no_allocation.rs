@@ -4,7 +4,7 @@ use dirnet_kernels::bits::{
     self, Filters, Pad, Prepared, PreparedDense, Rows, Thresholds, Transform,
 };
 use dirnet_kernels::norm_act::Activation;
-use dirnet_kernels::{Conv, ConvGeom, PoolGeom, conv, gemm, par};
+use dirnet_kernels::{Conv, ConvGeom, PoolGeom, conv, gemm, par, pool};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
@@ -98,10 +98,12 @@ fn planes() {
     let x = numbers(g.x_len());
     let (mut from, mut to) = (vec![0; 2 * 3 * 81], vec![0; 2 * 3 * g.oh * g.ow]);
     let (mut y, scale) = (vec![0.0; g.x_len()], &numbers(10)[..]);
+    let mut largest = vec![0.0; g.y_len()];
     let affine = Transform::Affine { scale, a: scale, b: scale, act: Activation::Relu };
     nothing_the_second_time("planes", || {
         bits::transform(g.x(), &x, &affine, Some(&x), Some(&mut y), Some(&mut from));
         bits::max_pool(&g, &from, &mut to);
+        pool::max_pool2d_of(&g, &x, Some(&affine), &mut largest);
     });
 }
 

@@ -406,6 +406,46 @@ fn convolutions_of_floats() {
     }
 }
 
+#[test]
+fn a_maximum_of_transformed_floats() {
+    for (n, c, h, w, size, stride, pad) in [
+        (1, 3, 2, 2, 2, 2, 0),
+        (2, 5, 7, 9, 2, 2, 0),
+        (1, 4, 29, 40, 3, 2, 1),
+        (3, 2, 5, 6, 3, 1, 1),
+        (1, 3, 10, 10, 5, 3, 2),
+        (1, 2, 4, 4, 4, 1, 0),
+        (1, 2, 1, 1, 3, 2, 1),
+        (1, 2, 3, 1, 2, 3, 1),
+        (1, 2, 1, 2, 15, 1, 7),
+    ] {
+        let g = PoolGeom::new(&[n, c, h, w], size, stride, pad);
+        let mut x = numbers(g.x_len(), 7);
+        // Equal numbers of both signs, and one that beats all.
+        x.iter_mut().step_by(3).for_each(|x| *x = -0.0);
+        x.iter_mut().skip(1).step_by(3).for_each(|x| *x = 0.0);
+        let last = x.len() - 1;
+        x[last / 2] = f32::NAN;
+        let [scale, a, b] = [1, 2, 3].map(|seed| numbers(c, seed));
+        let act = Activation::Hardtanh;
+        let affine = Transform::Affine { scale: &scale, a: &a, b: &b, act };
+        let scaled = Transform::Scale { scale: &a };
+        for then in [None, Some(&affine), Some(&scaled)] {
+            let mut made = x.clone();
+            if let Some(then) = then {
+                bits::transform(g.x(), &x, then, None, Some(&mut made), None);
+            }
+            let (mut want, mut winner) = (vec![0.0; g.y_len()], vec![0; g.y_len()]);
+            pool::max_pool2d(&g, &made, &mut want, &mut winner);
+            at_every_level(|| {
+                let mut y = vec![f32::INFINITY; g.y_len()];
+                pool::max_pool2d_of(&g, &x, then, &mut y);
+                assert_eq!(bits_of(&y), bits_of(&want), "{g:?}, {then:?}");
+            });
+        }
+    }
+}
+
 /// What a dense layer's words say, as the planes of single pixels do.
 fn planes_of_words(n: usize, o: usize, words: &[u64]) -> Vec<u8> {
     let mut planes = vec![0; n * o.div_ceil(4)];

@@ -1,7 +1,7 @@
 //! What becomes of the numbers of a layer: the last step of a prepared kernel, taken while the cache
 //! still holds its sums.
 
-use super::words::{PIECE, gather};
+use super::words::{PIECE, compare, gather};
 use crate::lanes::{EIGHT, Lanes, Plain, Stored};
 use crate::norm_act::Activation;
 use crate::par::{self, Cut};
@@ -76,6 +76,20 @@ pub(super) trait Number: Stored + PartialOrd + bytemuck::Pod {
     fn limit(at: f32, flip: bool) -> (Self, bool);
 
     fn is_nan(self) -> bool;
+
+    /// Sets bit `b` of each byte whose number is at least the limit, or where `flip` says so, below it.
+    #[inline(always)]
+    fn compare<const AVX2: bool>(
+        z: &[Self; PIECE],
+        limit: Self,
+        flip: bool,
+        b: u32,
+        y: &mut [u8; PIECE],
+    ) {
+        for (y, z) in y.iter_mut().zip(z) {
+            *y |= u8::from((*z >= limit) ^ flip) << b;
+        }
+    }
 }
 
 impl Number for f32 {
@@ -96,6 +110,16 @@ impl Number for i16 {
     #[inline(always)]
     fn is_nan(self) -> bool {
         false
+    }
+    #[inline(always)]
+    fn compare<const AVX2: bool>(
+        z: &[i16; PIECE],
+        limit: i16,
+        flip: bool,
+        b: u32,
+        y: &mut [u8; PIECE],
+    ) {
+        compare::<AVX2>(z, limit, flip, b, y);
     }
 }
 
@@ -135,7 +159,7 @@ impl Cut for Out<'_> {
 impl Transform<'_> {
     /// Checks that there are numbers for `channels`, and that it can give what is asked for.
     #[track_caller]
-    pub(super) fn check(&self, op: &str, channels: usize, residual: bool, y: bool) {
+    pub(crate) fn check(&self, op: &str, channels: usize, residual: bool, y: bool) {
         let enough = match self {
             Transform::Affine { scale, a, b, .. } => {
                 [scale, a, b].iter().all(|s| s.len() == channels)
@@ -149,6 +173,22 @@ impl Transform<'_> {
             !y || !matches!(self, Transform::Threshold(_)),
             "{op}: a threshold gives signs only"
         );
+    }
+
+    /// Writes `y` of one channel.
+    pub(crate) fn plane(&self, level: Level, c: usize, x: &[f32], y: &mut [f32]) {
+        let (pitch, pixels) = (x.len(), x.len());
+        let block = Block {
+            z: x,
+            pitch,
+            pixels,
+            channels: 1,
+            first: c,
+            channel: 0,
+            pixel: 0,
+            area: pixels,
+        };
+        self.apply(level, &block, None, Some(y), None);
     }
 
     /// Writes `y` and the planes of signs where they are asked for; whether the sign of a NaN was.
@@ -295,7 +335,9 @@ fn rows<L: Lanes, Z: Number, const AVX2: bool>(
                 let scale = L::splat(scale[c]);
                 nan |= row.floats::<L, Z, AVX2>(z, |z: L| z.mul(scale), None, |y| y);
             }
-            Transform::Threshold(t) => nan |= row.compare(z, Z::limit(t.at[c], t.flip[c])),
+            Transform::Threshold(t) => {
+                nan |= row.compare::<Z, AVX2>(z, Z::limit(t.at[c], t.flip[c]))
+            }
         }
     }
     nan
@@ -361,39 +403,46 @@ impl Row<'_> {
                 }
             }
             if let Some(plane) = &mut self.plane {
-                let mut bytes = [0; PIECE];
-                nan |= gather::<AVX2>(&piece, self.bit, &mut bytes);
-                join(&mut plane[at..], &bytes, self.bit);
+                nan |= join(&mut plane[at..], self.bit, |bytes| {
+                    gather::<AVX2>(&piece, self.bit, bytes)
+                });
             }
         }
         nan
     }
 
     #[inline(always)]
-    fn compare<Z: Number>(&mut self, z: &[Z], (limit, flip): (Z, bool)) -> bool {
+    fn compare<Z: Number, const AVX2: bool>(&mut self, z: &[Z], (limit, flip): (Z, bool)) -> bool {
         let Some(plane) = &mut self.plane else { return false };
-        let (bit, flip) = (1 << self.bit, u8::from(flip).wrapping_neg());
         for from in (0..z.len()).step_by(PIECE) {
             let at = from.min(z.len().saturating_sub(PIECE));
-            let mut bytes = [0; PIECE];
-            let set = |z: Z| (u8::from(z >= limit).wrapping_neg() ^ flip) & bit;
-            match z[at..].first_chunk::<PIECE>() {
-                Some(z) => (0..PIECE).for_each(|i| bytes[i] = set(z[i])),
-                None => bytes.iter_mut().zip(z).for_each(|(byte, z)| *byte = set(*z)),
-            }
-            join(&mut plane[at..], &bytes, self.bit);
+            join(&mut plane[at..], self.bit, |bytes| match z[at..].first_chunk::<PIECE>() {
+                Some(z) => Z::compare::<AVX2>(z, limit, flip, self.bit, bytes),
+                None => {
+                    let mut some = [Z::default(); PIECE];
+                    some[..z.len()].copy_from_slice(z);
+                    Z::compare::<AVX2>(&some, limit, flip, self.bit, bytes);
+                }
+            });
         }
         z.iter().any(|z| z.is_nan())
     }
 }
 
-/// The bits of a channel into a plane, as far as it goes.
+/// Hands a piece of a plane to what adds the bits of a channel: of the first one, to no others.
 #[inline(always)]
-fn join(plane: &mut [u8], bytes: &[u8; PIECE], bit: u32) {
-    match (plane.first_chunk_mut::<PIECE>(), bit) {
-        (Some(plane), 0) => *plane = *bytes,
-        (Some(plane), _) => (0..PIECE).for_each(|i| plane[i] |= bytes[i]),
-        (None, 0) => plane.copy_from_slice(&bytes[..plane.len()]),
-        (None, _) => plane.iter_mut().zip(bytes).for_each(|(to, byte)| *to |= byte),
+fn join<R>(plane: &mut [u8], bit: u32, add: impl FnOnce(&mut [u8; PIECE]) -> R) -> R {
+    if let Some(plane) = plane.first_chunk_mut() {
+        if bit == 0 {
+            *plane = [0; PIECE];
+        }
+        return add(plane);
     }
+    let mut bytes = [0; PIECE];
+    if bit > 0 {
+        bytes[..plane.len()].copy_from_slice(plane);
+    }
+    let result = add(&mut bytes);
+    plane.copy_from_slice(&bytes[..plane.len()]);
+    result
 }
