@@ -1,7 +1,7 @@
 //! Operations on floats, each to the bit what the tape computes.
 
 use crate::op::Op;
-use crate::shape::MOST_AXES;
+use crate::shape::AXES;
 use dirnet_kernels::elementwise::{add_channels, map, scale_channels, zip};
 use dirnet_kernels::{PoolGeom, bits, gemm, math, norm, par, pool, reduce};
 use std::ops::Deref;
@@ -9,13 +9,13 @@ use std::ops::Deref;
 /// A shape that needs no memory of its own.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dims {
-    sizes: [usize; MOST_AXES],
+    sizes: [usize; AXES],
     axes: usize,
 }
 
 impl Dims {
     pub fn of(shape: &[usize]) -> Dims {
-        let mut sizes = [1; MOST_AXES];
+        let mut sizes = [1; AXES];
         sizes[..shape.len()].copy_from_slice(shape);
         Dims { sizes, axes: shape.len() }
     }
@@ -61,7 +61,6 @@ impl Array<'_> {
 /// Room for what a step keeps besides its output.
 #[derive(Debug, Default)]
 pub(crate) struct Room {
-    winners: Vec<u8>,
     numbers: Vec<f32>,
     planes: Vec<u8>,
     words: Vec<u64>,
@@ -70,10 +69,8 @@ pub(crate) struct Room {
 impl Room {
     /// Makes room for an operation whose output has this shape.
     pub fn reserve(&mut self, op: &Op, shape: &[usize]) {
-        match op {
-            Op::MaxPool2d { .. } => grow(&mut self.winners, shape.iter().product()),
-            Op::Standardize => grow(&mut self.numbers, shape[0]),
-            _ => {}
+        if *op == Op::Standardize {
+            grow(&mut self.numbers, shape[0]);
         }
     }
     pub fn reserve_planes(&mut self, len: usize) {
@@ -190,7 +187,7 @@ pub(crate) fn compute<'a>(
         }
         Op::MaxPool2d { size, stride, pad } => {
             let g = PoolGeom::new(&first.shape, size, stride, pad);
-            pool::max_pool2d(&g, first.x, y, &mut room.winners[..g.y_len()]);
+            pool::max_pool2d_of(&g, first.x, None, y);
         }
         Op::AvgPool2d { size, stride, pad } => {
             pool::avg_pool2d(&PoolGeom::new(&first.shape, size, stride, pad), first.x, y);

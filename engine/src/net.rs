@@ -8,7 +8,8 @@ use dirnet_kernels::bits::{
     self, Filters, Prepared, PreparedDense, Rows, Thresholds, Transform, pack_planes, pack_rows,
 };
 use dirnet_kernels::norm_act::Activation;
-use dirnet_kernels::{ConvGeom, conv};
+use dirnet_kernels::pool::max_pool2d_of;
+use dirnet_kernels::{ConvGeom, PoolGeom, conv};
 
 /// A network, ready for images.
 ///
@@ -52,6 +53,8 @@ enum What {
     Floats(Op),
     Affine(Made),
     Conv(conv::Prepared),
+    /// The largest of a window of an affine map, which is nowhere else.
+    Pool { size: usize, stride: usize, pad: usize, of: Made },
     BinConv(Prepared, Made),
     BinLinear(PreparedDense, Made),
 }
@@ -227,6 +230,12 @@ impl Step {
             What::Affine(then) => {
                 let (y, planes) = (y.as_deref_mut(), planes.as_deref_mut());
                 bits::transform(shape.images(), input(0).x, &then.transform(), residual, y, planes);
+            }
+            What::Pool { size, stride, pad, of } => {
+                let x = input(0);
+                let g = PoolGeom::new(&x.shape, *size, *stride, *pad);
+                let y = y.as_mut().expect("floats are made");
+                max_pool2d_of(&g, x.x, Some(&of.transform()), y);
             }
             What::BinConv(conv, then) => {
                 let x = match self.inputs[0].from {
