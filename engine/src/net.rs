@@ -129,7 +129,11 @@ impl Net {
             if plan.floats[at].is_none() && plan.signs[at].is_none() {
                 continue; // nobody reads it
             }
-            let what = if plan.alias[at] { What::Alias } else { what(&graph, at, batch) };
+            let what = match plan.pooled[at] {
+                _ if plan.alias[at] => What::Alias,
+                Some(affine) => pool(&graph, at, affine),
+                None => what(&graph, at, batch),
+            };
             room.reserve(&node.op, &node.shape_of(batch));
             match &what {
                 What::BinConv(prepared, _) => room.reserve_planes(prepared.x_len(batch)),
@@ -367,9 +371,30 @@ fn what(graph: &Graph, at: usize, batch: usize) -> What {
     }
 }
 
+/// A pool of an affine map.
+fn pool(graph: &Graph, at: usize, affine: usize) -> What {
+    match (graph.nodes[at].op, what(graph, affine, 1)) {
+        (Op::MaxPool2d { size, stride, pad }, What::Affine(of)) => {
+            What::Pool { size, stride, pad, of }
+        }
+        (op, _) => What::Floats(op),
+    }
+}
+
+/// The affine map that a pool reads, if it adds nothing and nobody else does.
+fn pooled(graph: &Graph, at: usize) -> Option<usize> {
+    let node = &graph.nodes[at];
+    let (Op::MaxPool2d { .. }, &[Source::Node(from)]) = (node.op, node.inputs.as_slice()) else {
+        return None;
+    };
+    let affine = &graph.nodes[from];
+    let plain = matches!(affine.op, Op::Affine { .. }) && affine.inputs.len() == 3;
+    (plain && graph.readers(from).count() == 1).then_some(from)
+}
+
 /// What a step reads, without the numbers that it has laid out itself.
 fn inputs(graph: &Graph, at: usize, what: &What, plan: &Plan) -> Vec<Input> {
-    let node = &graph.nodes[at];
+    let node = &graph.nodes[plan.pooled[at].unwrap_or(at)];
     let laid_out = !matches!(what, What::Images | What::Alias | What::Floats(_));
     let own = match node.op {
         Op::BinConv2d { then, .. } => 1..2 + then.numbers(),
@@ -402,6 +427,8 @@ struct Plan {
     signs: Vec<Option<usize>>,
     /// Whether a node is only another view of its input.
     alias: Vec<bool>,
+    /// The affine map that a pool takes the largest of, if nobody else reads it.
+    pooled: Vec<Option<usize>>,
     /// Floats of each buffer, for one image.
     sizes: Vec<usize>,
     /// Bytes of each buffer of signs, for one image.
@@ -417,10 +444,12 @@ impl Plan {
             floats: vec![None; n],
             signs: vec![None; n],
             alias: vec![false; n],
+            pooled: (0..n).map(|at| pooled(graph, at)).collect(),
             sizes: Vec::new(),
             plane_sizes: Vec::new(),
         };
         let mut last = vec![0; n];
+        let joined: Vec<usize> = plan.pooled.iter().flatten().copied().collect();
         let (mut reads_floats, mut reads_signs) = (vec![false; n], vec![false; n]);
         reads_floats[n - 1] = true;
         last[n - 1] = n;
@@ -441,7 +470,11 @@ impl Plan {
                     node.layer
                 ));
             }
-            for (input, &source) in node.inputs.iter().enumerate() {
+            if joined.contains(&at) {
+                continue;
+            }
+            let read = &graph.nodes[plan.pooled[at].unwrap_or(at)].inputs;
+            for (input, &source) in read.iter().enumerate() {
                 let Source::Node(from) = source else { continue };
                 last[from] = last[from].max(at);
                 match plan.by_signs(graph, (at, input)) {
