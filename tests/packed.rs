@@ -97,6 +97,21 @@ fn every_architecture_packs_under_every_method_and_changes_no_bit() {
 }
 
 #[test]
+fn an_image_gets_the_same_answer_alone_and_among_others() {
+    for arch in ARCHS {
+        let (params, model, card) = trained(arch, "dir-net");
+        let (packed, _) = pack(&params, &model, &card, Floats::F32, &[]).unwrap();
+        let mut net = Net::new(packed.graph, 5).unwrap();
+        let (x, tape) = (images(5), Tape::eval(&params));
+        let together = net.run(&x).to_vec();
+        assert_eq!(&**model.forward(&tape.constant(&x)).value(), together, "{arch}");
+        for (image, logits) in x.chunks(256).zip(together.chunks(5)) {
+            assert_eq!(net.run(image), logits, "{arch}");
+        }
+    }
+}
+
+#[test]
 fn a_threshold_that_is_off_by_one_is_found() {
     use dirnet_engine::Values;
     let (params, model, card) = trained("resnet20(width=0.5)", "dir-net");

@@ -110,7 +110,7 @@ pub(crate) fn compute<'a>(
         }
         Op::Linear => {
             let (n, k, o) = (first.shape[0], first.shape[1], x(1).shape[0]);
-            gemm::gemm(n, k, o, first.x, false, x(1).x, true, y);
+            gemm::dense(n, k, o, first.x, x(1).x, y);
         }
         Op::AddChannels => {
             let [n, c, hw] = first.channels();

@@ -419,7 +419,8 @@ fn small_files_that_ask_for_much_are_refused() {
     let numbers = Numbers::floats("w", &[1 << 12, 1 << 12], vec![0.0; 1 << 24]).levels();
     let flat = (Op::Reshape, vec![Source::Node(0)], vec![1, 1 << 12]);
     let input = (Op::Input, vec![], vec![1, 1, 64, 64]);
-    let linear = |i: usize| (Op::Linear, vec![Source::Node(1 + i), Source::Numbers(0)], vec![1, 1 << 12]);
+    let linear =
+        |i: usize| (Op::Linear, vec![Source::Node(1 + i), Source::Numbers(0)], vec![1, 1 << 12]);
     let nodes: Vec<_> = [input, flat].into_iter().chain((0..16).map(linear)).collect();
     let message = graph(nodes, vec![numbers]).check().unwrap_err();
     assert!(message.contains("needs room for"), "{message}");

@@ -66,6 +66,44 @@ pub(crate) fn blocks(
     });
 }
 
+/// `y[i,j] = Σ_l x[i,l] · w[j,l]`: rows `x`, `n` by `k`, against rows `w`, `o` by `k`. Each sum is taken in the
+/// same order whatever `n`, and nothing is allocated: a product for evaluation.
+///
+/// ```
+/// use dirnet_kernels::gemm::dense;
+/// let mut y = [0.0; 4];
+/// dense(2, 2, 2, &[1.0, 2.0, 3.0, 4.0], &[1.0, 0.0, 1.0, 1.0], &mut y);
+/// assert_eq!(y, [1.0, 3.0, 3.0, 7.0]);
+/// ```
+///
+/// # Panics
+/// If a length does not fit.
+#[track_caller]
+pub fn dense(n: usize, k: usize, o: usize, x: &[f32], w: &[f32], y: &mut [f32]) {
+    assert_eq!(x.len(), n * k, "dense: length of x for [{n}, {k}] x [{o}, {k}]");
+    assert_eq!(w.len(), o * k, "dense: length of w for [{n}, {k}] x [{o}, {k}]");
+    assert_eq!(y.len(), n * o, "dense: length of y for [{n}, {k}] x [{o}, {k}]");
+    if k == 0 {
+        return y.fill(0.0);
+    }
+    if n == 1 {
+        return dots(x, w, y);
+    }
+    let level = level();
+    chunks(y, SHARED * o, |at, y| {
+        // A few rows of w serve all of these rows of x while the first cache holds them.
+        for (block, w) in w.chunks(FEW * k).enumerate() {
+            for (y, x) in y.chunks_mut(o).zip(x[at * SHARED * k..].chunks(k)) {
+                some_dots(level, x, w, &mut y[block * FEW..][..w.len() / k]);
+            }
+        }
+    });
+}
+
+/// Rows of `x` that [`dense`] takes together, and rows of `w`.
+const SHARED: usize = 16;
+const FEW: usize = 16;
+
 /// `y[i] = Σ_l x[l] · matrix[i,l]`
 fn dots(x: &[f32], matrix: &[f32], y: &mut [f32]) {
     let (level, k) = (level(), x.len());

@@ -268,6 +268,26 @@ fn matrix_product() {
     }
 }
 
+#[test]
+fn dense_layers() {
+    for (n, k, o) in [(1, 1, 1), (1, 37, 5), (3, 16, 17), (40, 53, 33), (17, 0, 2), (5, 200, 1)] {
+        let (x, w) = (numbers(n * k, 3), numbers(o * k, 4));
+        hold(
+            &format!("dense {n} {k} {o}"),
+            1e-5,
+            [n * o],
+            |[y]| gemm::dense(n, k, o, &x, &w, y),
+            |[y]| naive::gemm(n, k, o, &x, false, &w, true, y),
+        );
+        let (mut together, mut alone) = (vec![0.0; n * o], vec![0.0; o]);
+        gemm::dense(n, k, o, &x, &w, &mut together);
+        for (i, together) in together.chunks(o).enumerate() {
+            gemm::dense(1, k, o, &x[i * k..][..k], &w, &mut alone);
+            assert_eq!(alone, together, "dense {n} {k} {o}: row {i}");
+        }
+    }
+}
+
 /// A maximum pool whose winners come as floats, as [`hold`] wants its outputs.
 fn max_pool_in_floats(
     kernel: fn(&PoolGeom, &[f32], &mut [f32], &mut [u8]),
