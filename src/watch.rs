@@ -133,17 +133,8 @@ pub struct LayerNote {
     pub macs_1bit: usize,
     /// Multiply-adds with a float on at least one side.
     pub macs_32bit: usize,
-    /// Bytes of the layer in the packed net: the bits, and everything else in 32 bits.
-    pub bytes_packed: usize,
     /// The geometry, if both operands of its convolution are one bit.
     pub binary_conv: Option<ConvGeom>,
-}
-
-impl LayerNote {
-    /// Bytes of its learned numbers in 32 bits each.
-    pub fn bytes_float(&self) -> usize {
-        4 * (self.params_1bit + self.params_32bit)
-    }
 }
 
 /// One operation of a network.

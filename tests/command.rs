@@ -632,6 +632,56 @@ fn bench_train_tells_what_each_layer_holds() {
 }
 
 #[test]
+fn a_packed_model_is_used_like_any_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let done = small(dir, &["--out", "run"]);
+    fs::write(dir.join("picture.png"), PICTURE).unwrap();
+
+    let packed = json(&dirnet(dir, &["pack", "run", "-o", "net.dirnet", "--json"]));
+    assert_eq!(keys(&packed), sorted("file bytes layers_packed layers_float saving"));
+    let size = fs::metadata(dir.join("net.dirnet")).unwrap().len();
+    assert_eq!((&packed["bytes"], &packed["layers_packed"]), (&Value::from(size), &1.into()));
+
+    let verified = json(&dirnet(dir, &["verify", "net.dirnet", "run", "--json"]));
+    assert_eq!(keys(&verified), sorted("images layers equal"));
+    assert_eq!((&verified["images"], &verified["equal"]), (&Value::from(450), &true.into()));
+
+    let [trained, packed] = ["run", "net.dirnet"].map(|model| {
+        let mut evaluated = json(&dirnet(dir, &["eval", model, "--json"]));
+        let mut predicted = json(&dirnet(dir, &["predict", model, "picture.png", "--json"]));
+        (evaluated["accuracy"].take(), evaluated["loss"].take(), predicted["classes"].take())
+    });
+    assert_eq!(trained, packed);
+    assert_eq!(trained.0, done["test_accuracy"]);
+
+    let rounded = ["pack", "run", "-o", "half.dirnet", "--floats", "f16", "--json"];
+    let rounded = json(&dirnet(dir, &rounded));
+    assert_eq!(rounded["accuracy_trained"], done["test_accuracy"]);
+    assert!(rounded["bytes"].as_u64().unwrap() < size);
+    let output = dirnet(dir, &["verify", "half.dirnet", "run", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let differs: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let expected = "images layers equal image layer channel pixel trained packed";
+    assert_eq!(keys(&differs), sorted(expected));
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(message.starts_with("error: half.dirnet: differs from run first in "), "{message}");
+
+    let other = ["train", "--data", "digits", "--arch", "mlp(hidden=24)", "--epochs", "1"];
+    json(&dirnet(dir, &[&other[..], &["--out", "other", "--json", "-q"]].concat()));
+    refused(dir, &["verify", "net.dirnet", "other"], &["none of this run"]);
+    small(dir, &["--out", "float", "--method", "fp32"]);
+    refused(dir, &["pack", "float", "-o", "float.dirnet"], &["no layer of this network is binary"]);
+    assert!(!dir.join("float.dirnet").exists());
+    refused(dir, &["pack", "run", "-o", "missing/net.dirnet"], &["missing/net.dirnet: "]);
+    failed(dir, &["pack", "run", "-o", "net.npz"], 2, &["ends in .dirnet"]);
+    let mut bytes = fs::read(dir.join("net.dirnet")).unwrap();
+    bytes.truncate(bytes.len() - 1);
+    fs::write(dir.join("short.dirnet"), bytes).unwrap();
+    refused(dir, &["eval", "short.dirnet"], &["short.dirnet: is damaged or incomplete"]);
+}
+
+#[test]
 fn bench_infer_compares_bits_with_floats() {
     let dir = tempfile::tempdir().unwrap();
     let args = [

@@ -271,11 +271,7 @@ fn computed(run: &Path) {
             let Some(at) = taken.iter().position(|x| *x == node) else { return };
             match seen {
                 Seen::Floats(x) => signs[at].extend(x.iter().map(|x| *x >= 0.0)),
-                Seen::Signs(image) => {
-                    let mut x = vec![0.0; nodes[node].len() * batch.labels.len()];
-                    image.unpack(&mut x);
-                    signs[at].extend(x.iter().map(|x| *x >= 0.0));
-                }
+                Seen::Signs(planes) => signs[at].extend(planes.iter().map(|x| x >= 0.0)),
             }
         });
     }

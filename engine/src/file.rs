@@ -1,6 +1,7 @@
 //! The file of a packed network. `docs/format.md` has it byte by byte.
 
 use crate::graph::{Graph, Node};
+use crate::limits;
 use crate::numbers::{Form, Numbers, size};
 use flate2::Compression;
 use flate2::read::ZlibDecoder;
@@ -13,7 +14,7 @@ use std::io::{Read, Write};
 pub const MAGIC: [u8; 8] = *b"DIRNET\0\x01";
 
 /// Bytes of a header, unpacked, at most.
-const HEADER: u64 = 16 << 20;
+const HEADER: u64 = 4 << 20;
 
 /// What a file says of its network.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -35,6 +36,23 @@ pub struct Card {
     pub mean: Vec<f32>,
     /// Divides each channel then.
     pub std: Vec<f32>,
+}
+
+impl Card {
+    /// Pixels `C H W` of 0 to 255 as the network wants them: `(p/255 - mean) / std`.
+    ///
+    /// # Panics
+    /// If there are not as many as `y` holds, or they do not divide into the channels of the card.
+    #[track_caller]
+    pub fn normalise(&self, pixels: &[u8], y: &mut [f32]) {
+        let area = y.len() / self.mean.len();
+        assert!(pixels.len() == y.len() && area * self.mean.len() == y.len(), "pixels C H W");
+        let numbers = self.mean.iter().zip(&self.std);
+        let planes = pixels.chunks(area).zip(y.chunks_mut(area));
+        for ((pixels, y), (mean, std)) in planes.zip(numbers) {
+            y.iter_mut().zip(pixels).for_each(|(y, &p)| *y = (f32::from(p) / 255.0 - mean) / std);
+        }
+    }
 }
 
 /// A packed network: what it is, and what it says of itself.
@@ -114,11 +132,7 @@ impl Packed {
     }
 
     /// Reads what follows the checksum.
-    ///
-    /// # Errors
-    /// As [`Packed::from_bytes`].
-    #[doc(hidden)]
-    pub fn read_body(mut body: &[u8]) -> Result<Self, String> {
+    fn read_body(mut body: &[u8]) -> Result<Self, String> {
         let size = body.split_off(..4).ok_or("ends before its header")?;
         let size = u32::from_le_bytes([size[0], size[1], size[2], size[3]]) as usize;
         let left = body.len();
@@ -126,13 +140,20 @@ impl Packed {
             .split_off(..size)
             .ok_or_else(|| format!("has a header of {size} bytes, and {left} are left"))?;
         let mut text = Vec::new();
-        let unpacked = ZlibDecoder::new(header).take(HEADER + 1).read_to_end(&mut text);
+        let mut zlib = ZlibDecoder::new(header);
+        let unpacked = zlib.by_ref().take(HEADER + 1).read_to_end(&mut text);
         unpacked.map_err(|e| format!("has a header that can't be unpacked: {e}"))?;
         if text.len() as u64 > HEADER {
-            return Err(format!("has a header of more than {HEADER} bytes"));
+            return Err(format!("has a header of more than {HEADER} bytes once unpacked"));
         }
-        let header: Header =
-            serde_json::from_slice(&text).map_err(|e| format!("has a wrong header: {e}"))?;
+        if zlib.total_in() != size as u64 {
+            return Err(format!(
+                "has a header of {size} bytes, of which {} serve",
+                zlib.total_in()
+            ));
+        }
+        let header: Header = serde_json::from_slice(&text)
+            .map_err(|e| format!("has a wrong header: {}", line(&e)))?;
         let mut numbers = Vec::new();
         for Entry { name, shape, form } in &header.numbers {
             numbers.push(Numbers::decode(name, shape, *form, &mut body)?);
@@ -147,18 +168,25 @@ impl Packed {
     }
 
     fn check_card(&self) -> Result<(), String> {
-        let Card { classes, mean, std, .. } = &self.card;
+        let Card { version, arch, method, estimator, data, classes, mean, std } = &self.card;
+        let names = [version, arch, method, estimator, data].into_iter().chain(classes);
+        names.into_iter().try_for_each(|name| limits::name("name", name))?;
         let (input, outputs) = (self.graph.input(), self.graph.outputs());
         if classes.len() != outputs {
             return Err(format!("names {} classes, computes {outputs}", classes.len()));
         }
-        let &[channels, ..] = input else { return Err("takes no images".into()) };
+        let channels = input.first().copied().unwrap_or_default();
         if mean.len() != channels || std.len() != channels {
             let (mean, std) = (mean.len(), std.len());
             return Err(format!("has {mean} means and {std} deviations for {channels} channels"));
         }
-        if !std.iter().chain(mean).all(|x| x.is_finite()) || std.contains(&0.0) {
-            return Err("has a deviation of 0, or a mean that is not finite".into());
+        for (channel, (mean, std)) in mean.iter().zip(std).enumerate() {
+            if !mean.is_finite() || !std.is_finite() || *std <= 0.0 {
+                return Err(format!(
+                    "has mean {mean} and deviation {std} for channel {channel}, expected finite \
+                     numbers, the latter above 0"
+                ));
+            }
         }
         Ok(())
     }
@@ -174,6 +202,24 @@ impl Packed {
         }
         bytes
     }
+}
+
+/// What a parser says, which quotes what it read, on one line that is not too long.
+fn line(error: &serde_json::Error) -> String {
+    const MOST: usize = 200;
+    let text = error.to_string();
+    let mut line: String = text
+        .chars()
+        .take(MOST)
+        .flat_map(|c| match c.is_control() {
+            true => c.escape_default().collect::<Vec<_>>(),
+            false => vec![c],
+        })
+        .collect();
+    if text.chars().nth(MOST).is_some() {
+        line.push('…');
+    }
+    line
 }
 
 fn checksum(body: &[u8]) -> [u8; 32] {

@@ -1,9 +1,11 @@
 //! A trained network as a list of operations: what is packed, run and exported.
 
+use crate::limits::{self, NODES};
 use crate::numbers::{Form, Numbers};
 use crate::op::{Op, Then};
 use crate::shape::{self, len};
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 
 /// Where an input of a node comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -80,19 +82,35 @@ impl Graph {
         })
     }
 
-    /// Looks whether it can be run: every input is there, of a form and shape that fits.
+    /// Looks whether it can be run: every input is there, of a form and shape that fits, and it asks for
+    /// no more than [`Load::MOST`](crate::Load::MOST).
     ///
     /// # Errors
-    /// The first node for which that is not so, and why.
+    /// The first array or node for which that is not so, and why.
     pub fn check(&self) -> Result<(), String> {
-        match self.nodes.first() {
-            Some(Node { op: Op::Input, .. }) => {}
-            _ => return Err("the first node is no input".into()),
+        let mut names = HashSet::new();
+        for numbers in &self.numbers {
+            numbers.check()?;
+            if !names.insert(&numbers.name) {
+                return Err(format!("has two arrays named {}", numbers.name));
+            }
+        }
+        match self.nodes.len() {
+            1..=NODES => {}
+            n => return Err(format!("has {n} nodes, expected 1 to {NODES}")),
         }
         for (i, node) in self.nodes.iter().enumerate() {
+            limits::name("layer", &node.layer).map_err(|e| format!("node {i} {e}"))?;
             self.check_node(i, node).map_err(|e| format!("node {i} ({}) {e}", node.layer))?;
         }
-        Ok(())
+        let inputs = self.nodes.iter().flat_map(|node| &node.inputs);
+        let read: HashSet<_> = inputs.collect();
+        for (i, numbers) in self.numbers.iter().enumerate() {
+            if !read.contains(&Source::Numbers(i)) {
+                return Err(format!("has an array {} that nobody reads", numbers.name));
+            }
+        }
+        self.check_load()
     }
 
     fn check_node(&self, i: usize, node: &Node) -> Result<(), String> {
@@ -101,17 +119,27 @@ impl Graph {
         if before.is_none_or(|before| before.iter().any(|&n| n != 1)) {
             return Err(format!("has axis {} of {:?} for its batch", node.axis, node.shape));
         }
-        if i > 0 && node.op == Op::Input || i == 0 && (node.shape.len() < 2 || node.shape[0] != 1) {
-            return Err(format!("is an input of shape {:?}", node.shape));
+        if node.axis > 0 && !number_by_number(&node.op) {
+            return Err(format!("has axis {} for its batch, expected 0", node.axis));
+        }
+        match (i, node.op, node.shape.as_slice()) {
+            (0, Op::Input, [1, _, _, _]) => {}
+            (0, Op::Input, shape) => {
+                return Err(format!("takes images of {shape:?}, expected 1 C H W"));
+            }
+            (0, ..) => return Err("comes first and is no input".into()),
+            (_, Op::Input, _) => return Err("is an input, and not the first node".into()),
+            _ => {}
         }
         for (at, &input) in node.inputs.iter().enumerate() {
             match input {
                 Source::Node(from) if from >= i => {
-                    return Err(format!("reads node {from}, which comes later"));
+                    return Err(format!("reads node {from}, expected one before it"));
                 }
                 Source::Numbers(from) => {
                     let Some(numbers) = self.numbers.get(from) else {
-                        return Err(format!("reads array {from} of {}", self.numbers.len()));
+                        let there = self.numbers.len();
+                        return Err(format!("reads array {from}, and there are {there}"));
                     };
                     check_form(node.op, at, numbers)?;
                 }
@@ -144,6 +172,18 @@ impl Graph {
     }
 }
 
+/// Whether an operation takes each number by itself or by its channel, so that it does not matter which
+/// of them make an image.
+fn number_by_number(op: &Op) -> bool {
+    match op {
+        Op::Affine { .. } | Op::AddChannels | Op::MulChannels | Op::Prelu => true,
+        Op::Add | Op::Sub | Op::Mul | Op::Scale { .. } | Op::Shift { .. } => true,
+        Op::Relu | Op::Hardtanh | Op::Clamp { .. } | Op::Sigmoid | Op::Tanh | Op::Swish => true,
+        Op::Abs | Op::Binarize | Op::Reshape => true,
+        _ => false,
+    }
+}
+
 /// Whether an operation takes an input as fixed numbers only: it is made ready for them.
 fn fixed(op: Op, at: usize) -> bool {
     match op {
@@ -164,8 +204,16 @@ fn check_form(op: Op, at: usize, numbers: &Numbers) -> Result<(), String> {
         Form::Thresholds => threshold,
         Form::F32 | Form::F16 | Form::I8 | Form::Levels => !threshold,
     };
+    let expected = match (weights, threshold) {
+        (true, _) => "signs or floats",
+        (_, true) => "thresholds",
+        _ => "floats",
+    };
     match fits {
         true => Ok(()),
-        false => Err(format!("reads {} as {:?}", numbers.name, numbers.form())),
+        false => {
+            let (name, form) = (&numbers.name, numbers.form());
+            Err(format!("reads array {name} of {form} for input {at}, expected {expected}"))
+        }
     }
 }

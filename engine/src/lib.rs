@@ -3,6 +3,7 @@
 mod compute;
 mod file;
 mod graph;
+mod limits;
 mod net;
 mod numbers;
 mod op;
@@ -10,6 +11,7 @@ mod shape;
 
 pub use file::{Broken, Card, MAGIC, Packed};
 pub use graph::{Graph, Node, Source};
-pub use net::{Net, Seen};
+pub use limits::Load;
+pub use net::{Net, Planes, Seen};
 pub use numbers::{Bits, Form, Numbers, Threshold, Values};
 pub use op::{Op, Then};

@@ -1,5 +1,6 @@
 //! The fixed numbers of a network, each array in the smallest form that says exactly what it is.
 
+use crate::limits;
 use crate::shape;
 use half::f16;
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,19 @@ pub enum Form {
     Levels,
     /// A [`Threshold`] each: 16-bit integers, then a bit each that is set where it flips.
     Thresholds,
+}
+
+impl std::fmt::Display for Form {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Form::F32 => "f32",
+            Form::F16 => "f16",
+            Form::I8 => "i8",
+            Form::Signs => "signs",
+            Form::Levels => "levels",
+            Form::Thresholds => "thresholds",
+        })
+    }
 }
 
 /// An array of fixed numbers.
@@ -109,9 +123,17 @@ impl Bits {
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
+    /// The `i`-th.
+    ///
+    /// # Panics
+    /// If there are not as many.
+    #[inline]
+    pub fn get(&self, i: usize) -> bool {
+        self.bytes[i / 8] >> (i % 8) & 1 == 1
+    }
     /// One after the other.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = bool> + '_ {
-        (0..self.len).map(|i| self.bytes[i / 8] >> (i % 8) & 1 == 1)
+        (0..self.len).map(|i| self.get(i))
     }
     /// Eight to a byte; those behind the last are clear.
     pub fn bytes(&self) -> &[u8] {
@@ -136,6 +158,58 @@ impl Numbers {
             Values::Levels(..) => Form::Levels,
             Values::Thresholds(_) => Form::Thresholds,
         }
+    }
+
+    /// Its bytes in a file.
+    pub fn bytes(&self) -> usize {
+        size(self.form(), &self.shape)
+    }
+
+    /// How many numbers there are.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether there is none, which no checked array is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Looks whether there are as many numbers as the shape says, all of them finite.
+    ///
+    /// # Errors
+    /// If not, or if the name or the shape is none.
+    pub fn check(&self) -> Result<(), String> {
+        limits::name("array", &self.name)?;
+        let fail = |what: String| Err(format!("array {}: {what}", self.name));
+        let len = match shape::len(&self.shape) {
+            Ok(len) => len,
+            Err(e) => return fail(e),
+        };
+        let rows = |found: usize| if found == self.rows() { len } else { usize::MAX };
+        let found = match &self.values {
+            Values::F32(x) => x.len(),
+            Values::F16(x) => x.len(),
+            Values::I8(scales, x) => x.len().max(rows(scales.len())),
+            Values::Signs(bits) => bits.len(),
+            Values::Levels(levels, bits) => bits.len().max(rows(levels.len())),
+            Values::Thresholds(all) => all.len(),
+        };
+        if found != len {
+            return fail(format!("has not as many numbers as its shape {:?}", self.shape));
+        }
+        let row = len / self.rows();
+        let finite = match &self.values {
+            Values::F32(x) => x.iter().all(|x| x.is_finite()),
+            Values::F16(x) => x.iter().all(|x| x.is_finite()),
+            Values::I8(scales, x) => {
+                let mut rows = scales.iter().zip(x.chunks(row));
+                rows.all(|(scale, x)| x.iter().all(|&x| (scale * f32::from(x)).is_finite()))
+            }
+            Values::Levels(levels, _) => levels.as_flattened().iter().all(|x| x.is_finite()),
+            Values::Signs(_) | Values::Thresholds(_) => true,
+        };
+        if finite { Ok(()) } else { fail("has a number that is not finite".into()) }
     }
 
     /// How many rows there are.
@@ -241,13 +315,15 @@ impl Numbers {
     /// Reads them from the front of `bytes`, and leaves what follows.
     ///
     /// # Errors
-    /// If there are too few bytes, or a float is not finite.
+    /// If there are too few bytes, or bits set that stand for nothing. What they say is for
+    /// [`Numbers::check`] to judge.
     pub(crate) fn decode(
         name: &str,
         shape: &[usize],
         form: Form,
         bytes: &mut &[u8],
     ) -> Result<Self, String> {
+        limits::name("array", name)?;
         let fail = |what: String| format!("array {name}: {what}");
         let len = shape::len(shape).map_err(fail)?;
         let rows = shape.first().copied().unwrap_or(1);
@@ -289,11 +365,7 @@ impl Numbers {
                 Values::Thresholds(both.map(|(at, flip)| Threshold { at, flip }).collect())
             }
         };
-        let numbers = Numbers { name: name.into(), shape: shape.to_vec(), values };
-        match numbers.to_floats().iter().all(|x| x.is_finite()) {
-            true => Ok(numbers),
-            false => Err(fail("has a number that is not finite".into())),
-        }
+        Ok(Numbers { name: name.into(), shape: shape.to_vec(), values })
     }
 }
 

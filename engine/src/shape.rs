@@ -1,19 +1,23 @@
 //! The shape rules of operations: what keeps a graph from a file honest.
 
+use crate::limits::{MOST, STEP, TERMS, TERMS_OF_FLOATS};
 use crate::op::{Op, Then};
 use dirnet_kernels::{ConvGeom, PoolGeom};
 
-/// The most numbers that one image may have at any node, and the largest size named anywhere.
-pub(crate) const MOST: usize = 1 << 26;
+/// The most axes of a shape.
+pub(crate) const AXES: usize = 8;
 
 /// How many numbers a shape has.
 ///
 /// # Errors
-/// If it has none, or more than [`MOST`].
+/// If it has none, more than [`MOST`], or more than 8 axes.
 pub(crate) fn len(shape: &[usize]) -> Result<usize, String> {
+    if shape.len() > AXES {
+        return Err(format!("has {} axes, expected at most {AXES}", shape.len()));
+    }
     let product = shape.iter().try_fold(1usize, |product, &n| product.checked_mul(n));
     match product {
-        Some(n) if (1..=MOST).contains(&n) && shape.len() <= 8 => Ok(n),
+        Some(n) if (1..=MOST).contains(&n) => Ok(n),
         _ => Err(format!("has the shape {shape:?}, expected 1 to {MOST} numbers")),
     }
 }
@@ -26,6 +30,7 @@ pub(crate) fn len(shape: &[usize]) -> Result<usize, String> {
 pub(crate) fn output(op: &Op, x: &[&[usize]], said: &[usize]) -> Result<Vec<usize>, String> {
     let count = |least: usize, most: usize| match (least..=most).contains(&x.len()) {
         true => Ok(()),
+        false if least == most => Err(format!("has {} inputs, expected {least}", x.len())),
         false => Err(format!("has {} inputs, expected {least} to {most}", x.len())),
     };
     match *op {
@@ -35,17 +40,15 @@ pub(crate) fn output(op: &Op, x: &[&[usize]], said: &[usize]) -> Result<Vec<usiz
         }
         Op::Conv2d(how) => {
             count(2, 2)?;
-            bearable(&[how.stride, how.pad, how.dilation, how.groups])?;
+            bearable(&[how.stride, how.pad, how.dilation])?;
             let g = ConvGeom::try_new(x[0], x[1], how).map_err(|e| e.to_string())?;
             Ok(g.y().to_vec())
         }
         Op::BinConv2d { how, then, .. } => {
             count(3, 6)?;
-            bearable(&[how.stride, how.pad, how.dilation, how.groups])?;
+            bearable(&[how.stride, how.pad, how.dilation])?;
             let g = ConvGeom::try_new(x[0], x[1], how).map_err(|e| e.to_string())?;
-            if g.taps() > i16::MAX as usize {
-                return Err(format!("has sums of {} terms, expected at most 32767", g.taps()));
-            }
+            terms(g.taps(), TERMS)?;
             let y = g.y().to_vec();
             match then {
                 Then::Scale | Then::Threshold => count(3, 3)?,
@@ -67,6 +70,7 @@ pub(crate) fn output(op: &Op, x: &[&[usize]], said: &[usize]) -> Result<Vec<usiz
                 return Err(format!("has inner sizes {k} and {inner}"));
             }
             let y = vec![n, o];
+            terms(k, TERMS_OF_FLOATS)?;
             per_channel(&y, &x[2..])?;
             Ok(y)
         }
@@ -91,30 +95,34 @@ pub(crate) fn output(op: &Op, x: &[&[usize]], said: &[usize]) -> Result<Vec<usiz
             count(2, 2)?;
             residual(x[0].to_vec(), Some(&x[1]))
         }
-        Op::Scale { .. }
-        | Op::Shift { .. }
-        | Op::Relu
+        Op::Scale { factor } => {
+            count(1, 1)?;
+            finite(factor)?;
+            Ok(x[0].to_vec())
+        }
+        Op::Shift { by } => {
+            count(1, 1)?;
+            finite(by)?;
+            Ok(x[0].to_vec())
+        }
+        Op::Relu
         | Op::Hardtanh
         | Op::Sigmoid
         | Op::Tanh
         | Op::Swish
         | Op::Abs
-        | Op::Binarize => {
+        | Op::Binarize
+        | Op::Standardize => {
             count(1, 1)?;
             Ok(x[0].to_vec())
         }
-        Op::Standardize => {
-            count(1, 1)?;
-            match x[0].is_empty() {
-                true => Err("has rows of a single number".into()),
-                false => Ok(x[0].to_vec()),
-            }
-        }
         Op::Clamp { low, high } => {
             count(1, 1)?;
+            finite(low)?;
+            finite(high)?;
             match low <= high {
                 true => Ok(x[0].to_vec()),
-                false => Err(format!("clamps from {low} to {high}")),
+                false => Err(format!("clamps from {low} to {high}, expected no less")),
             }
         }
         Op::Reshape => {
@@ -126,41 +134,41 @@ pub(crate) fn output(op: &Op, x: &[&[usize]], said: &[usize]) -> Result<Vec<usiz
         }
         Op::Narrow { start } => {
             count(1, 1)?;
-            bearable(&[start])?;
             let c = channels(said)?;
-            match start + c <= channels(x[0])? {
-                true => Ok(with_channels(x[0], c)),
-                false => Err(format!("takes {c} channels from {start} on of {:?}", x[0])),
+            match start.checked_add(c) {
+                Some(end) if end <= channels(x[0])? => Ok(with_channels(x[0], c)),
+                _ => Err(format!("takes {c} channels from {start} on of {:?}", x[0])),
             }
         }
         Op::PadChannels { before } => {
             count(1, 1)?;
-            bearable(&[before])?;
             let (old, new) = (channels(x[0])?, channels(said)?);
-            match before + old <= new {
-                true => Ok(with_channels(x[0], new)),
-                false => Err(format!("makes {new} channels of {before} and {old}")),
+            match before.checked_add(old) {
+                Some(end) if end <= new => Ok(with_channels(x[0], new)),
+                _ => Err(format!("makes {new} channels of {before} and {old}")),
             }
         }
         Op::Subsample { start, step } => {
             count(1, 1)?;
-            bearable(&[start, step])?;
+            bearable(&[start])?;
             let [n, c, h, w] = images(x[0])?;
             match step {
-                0 => Err("has a step of 0".into()),
-                _ => Ok(vec![n, c, h.div_ceil(step), w.div_ceil(step)]),
+                1..=STEP => Ok(vec![n, c, h.div_ceil(step), w.div_ceil(step)]),
+                _ => Err(format!("has a step of {step}, expected 1 to {STEP}")),
             }
         }
         Op::Concat => {
-            count(1, usize::MAX)?;
+            let Some(&first) = x.first() else {
+                return Err("has 0 inputs, expected at least 1".into());
+            };
             let mut c = 0;
             for part in x {
                 c += channels(part)?;
-                if with_channels(part, 1) != with_channels(x[0], 1) {
-                    return Err(format!("puts {part:?} beside {:?}", x[0]));
+                if with_channels(part, 1) != with_channels(first, 1) {
+                    return Err(format!("puts {part:?} beside {first:?}"));
                 }
             }
-            Ok(with_channels(x[0], c))
+            Ok(with_channels(first, c))
         }
         Op::MaxPool2d { size, stride, pad } | Op::AvgPool2d { size, stride, pad } => {
             count(1, 1)?;
@@ -178,9 +186,25 @@ pub(crate) fn output(op: &Op, x: &[&[usize]], said: &[usize]) -> Result<Vec<usiz
 
 /// So that no sum or product of a few of them overflows.
 fn bearable(sizes: &[usize]) -> Result<(), String> {
-    match sizes.iter().find(|&&size| size > 1 << 20) {
+    match sizes.iter().find(|&&size| size > STEP) {
         None => Ok(()),
-        Some(size) => Err(format!("has a size of {size}, expected at most {}", 1 << 20)),
+        Some(size) => {
+            Err(format!("has a size of {size} among its attributes, expected at most {STEP}"))
+        }
+    }
+}
+
+fn terms(found: usize, most: usize) -> Result<(), String> {
+    match found <= most {
+        true => Ok(()),
+        false => Err(format!("has sums of {found} terms, expected at most {most}")),
+    }
+}
+
+fn finite(x: f32) -> Result<(), String> {
+    match x.is_finite() {
+        true => Ok(()),
+        false => Err(format!("has a number {x} among its attributes, expected a finite one")),
     }
 }
 

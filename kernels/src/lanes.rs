@@ -32,6 +32,34 @@ pub(crate) trait Lanes: Copy {
     fn keep(self, bits: u8) -> Self;
 }
 
+/// A number as it is stored.
+pub(crate) trait Stored: Copy + Default + Send + Sync {
+    fn float(self) -> f32;
+    fn load<L: Lanes>(x: &[Self; EIGHT]) -> L;
+}
+
+impl Stored for f32 {
+    #[inline(always)]
+    fn float(self) -> f32 {
+        self
+    }
+    #[inline(always)]
+    fn load<L: Lanes>(x: &[f32; EIGHT]) -> L {
+        L::load(x)
+    }
+}
+
+impl Stored for i16 {
+    #[inline(always)]
+    fn float(self) -> f32 {
+        f32::from(self)
+    }
+    #[inline(always)]
+    fn load<L: Lanes>(x: &[i16; EIGHT]) -> L {
+        L::load_i16(x)
+    }
+}
+
 /// For any machine.
 #[derive(Clone, Copy)]
 pub(crate) struct Plain([f32; EIGHT]);

@@ -5,7 +5,7 @@
 //! after the other. Images are `[n, c, h, w]`.
 
 use crate::bits::Image;
-use crate::lanes::{EIGHT, Lanes, Plain};
+use crate::lanes::{EIGHT, Lanes, Plain, Stored};
 use crate::par;
 use crate::simd::{level, per_level};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -331,34 +331,6 @@ struct OneImage<'a> {
     y: Option<&'a mut [f32]>,
     inside: &'a mut [u8],
     planes: &'a mut [u8],
-}
-
-/// A number as it is stored.
-trait Stored: Copy + Default + Sync {
-    fn float(self) -> f32;
-    fn load<L: Lanes>(x: &[Self; EIGHT]) -> L;
-}
-
-impl Stored for f32 {
-    #[inline(always)]
-    fn float(self) -> f32 {
-        self
-    }
-    #[inline(always)]
-    fn load<L: Lanes>(x: &[f32; EIGHT]) -> L {
-        L::load(x)
-    }
-}
-
-impl Stored for i16 {
-    #[inline(always)]
-    fn float(self) -> f32 {
-        f32::from(self)
-    }
-    #[inline(always)]
-    fn load<L: Lanes>(x: &[i16; EIGHT]) -> L {
-        L::load_i16(x)
-    }
 }
 
 /// Eight numbers from `at` on; zeros beyond the end.

@@ -81,11 +81,9 @@ impl Latent {
         params[self.weight].value.shape()
     }
 
-    /// Learned numbers beside the weights, and how many of them a trained network needs: what comes
-    /// before the sign has no say once the signs are taken.
-    pub fn extra(&self, params: &Params) -> [usize; 2] {
-        let scale = self.scale.map_or(0, |id| params[id].value.len());
-        [self.chain.count(params)[0] + scale, scale]
+    /// Learned numbers beside the weights.
+    pub fn extra(&self, params: &Params) -> usize {
+        self.chain.count(params) + self.scale.map_or(0, |id| params[id].value.len())
     }
 
     /// Ready for their sign.
@@ -158,8 +156,8 @@ impl Inputs {
         Inputs { chain, recipe: recipe.clone() }
     }
 
-    /// Numbers that it learns, and how many of them a trained network needs.
-    pub fn extra(&self, params: &Params) -> [usize; 2] {
+    /// Numbers that it learns.
+    pub fn extra(&self, params: &Params) -> usize {
         self.chain.count(params)
     }
 

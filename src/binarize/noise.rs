@@ -60,9 +60,6 @@ impl Part for Noise {
         };
         Some((net + sine(&x) * 0.1) * amount)
     }
-    fn only_trains(&self) -> bool {
-        true
-    }
 }
 
 fn sine<'t>(x: &Var<'t>) -> Var<'t> {

@@ -48,11 +48,6 @@ pub trait Part: Debug + Send + Sync + 'static {
         None
     }
 
-    /// Whether a trained network does without what it learned.
-    fn only_trains(&self) -> bool {
-        false
-    }
-
     /// `[a, b]`, one number each, if the signs of activations stand for `a · (sign + b)`, else
     /// `None`: the signs stand for themselves.
     fn levels<'t>(&self, tape: &'t Tape<'t>, learned: &[ParamId]) -> Option<[Var<'t>; 2]> {
@@ -112,16 +107,10 @@ impl Chain {
         self.links.iter().rev().find_map(|(part, learned)| part.levels(tape, learned))
     }
 
-    /// How many numbers it learns, and how many of them a trained network needs.
-    pub fn count(&self, params: &Params) -> [usize; 2] {
-        let mut count = [0; 2];
-        for (part, ids) in &self.links {
-            let learned = ids.iter().map(|&id| &params[id]).filter(|p| p.role != Role::Buffer);
-            let n: usize = learned.map(|p| p.value.len()).sum();
-            count[0] += n;
-            count[1] += if part.only_trains() { 0 } else { n };
-        }
-        count
+    /// How many numbers it learns.
+    pub fn count(&self, params: &Params) -> usize {
+        let all = self.links.iter().flat_map(|(_, ids)| ids.iter().map(|&id| &params[id]));
+        all.filter(|p| p.role != Role::Buffer).map(|p| p.value.len()).sum()
     }
 }
 
@@ -476,6 +465,6 @@ mod tests {
         assert_eq!(&**chain.forward(&tape.constant([5.0, 1.0, -1.0])).value(), [2.0, 0.0, -1.0]);
         let [a, b] = chain.levels(&tape).unwrap();
         assert_eq!((a.value()[0], b.value()[0]), (2.0, 0.5));
-        assert_eq!(chain.count(&params), [2, 2]);
+        assert_eq!(chain.count(&params), 2);
     }
 }

@@ -1,11 +1,13 @@
 //! `dirnet eval`
 
+use super::loaded::load;
 use super::output::Output;
-use super::{DataDir, model_file, open_data};
+use super::{DataDir, open_data};
 use crate::Error;
 use crate::models::Card;
-use crate::train::evaluate;
+use crate::train::score;
 use clap::Args;
+use dirnet_datasets::Dataset;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -13,7 +15,7 @@ use std::time::Instant;
 /// Accuracy and loss of a trained model on the test images.
 #[derive(Args, Debug)]
 pub(super) struct Eval {
-    /// Folder of a run, or its model as .npz or .safetensors
+    /// Folder of a run, its model as .npz or .safetensors, or a packed .dirnet
     model: PathBuf,
     /// Another data set than the one it was trained on
     #[arg(long)]
@@ -38,29 +40,17 @@ struct Evaluated {
 
 impl Eval {
     pub fn run(self, out: &Output) -> Result<(), Error> {
-        let (params, model, card) = Card::load(&model_file(&self.model)?)?;
+        let (mut model, card) = load(&self.model)?;
         let name = self.data.as_ref().unwrap_or(&card.data);
         let data = open_data(name, &self.data_dir)?;
-        if data.shape() != card.input {
-            return Err(Error::Setting(format!(
-                "{name}: images are {:?} (channels, height, width), the model expects {:?}",
-                data.shape(),
-                card.input
-            )));
-        }
-        if data.classes.len() != card.classes.len() {
-            return Err(Error::Setting(format!(
-                "{name}: {} classes, the model tells {} apart",
-                data.classes.len(),
-                card.classes.len()
-            )));
-        }
+        fits(&data, name, &card)?;
         let test = match self.limit_test {
             Some(n) => data.test.take(n as usize),
             None => data.test,
         };
         let began = Instant::now();
-        let score = evaluate(&model, &params, test.batches(250).normalise(&card.mean, &card.std));
+        let batches = test.batches(250).normalise(&card.mean, &card.std);
+        let score = score(batches, |images| model.logits(images));
         out.line(&format!(
             "accuracy {:.2} %, loss {:.4}, on {} images of {name}",
             100.0 * score.accuracy,
@@ -78,4 +68,23 @@ impl Eval {
         });
         Ok(())
     }
+}
+
+/// Looks whether a data set is one that a model can be asked about.
+pub(super) fn fits(data: &Dataset, name: &str, card: &Card) -> Result<(), Error> {
+    if data.shape() != card.input {
+        return Err(Error::Setting(format!(
+            "{name}: images are {:?} (channels, height, width), the model expects {:?}",
+            data.shape(),
+            card.input
+        )));
+    }
+    if data.classes.len() != card.classes.len() {
+        return Err(Error::Setting(format!(
+            "{name}: {} classes, the model tells {} apart",
+            data.classes.len(),
+            card.classes.len()
+        )));
+    }
+    Ok(())
 }

@@ -9,11 +9,14 @@ mod data;
 mod eval;
 mod export;
 mod lab;
+mod loaded;
 mod output;
+mod pack;
 mod predict;
 mod search;
 mod summary;
 mod train;
+mod verify;
 
 use crate::Error;
 use clap::{Args, Parser, Subcommand};
@@ -59,6 +62,8 @@ enum Verb {
     Predict(predict::Predict),
     /// A table of a network's layers: parameters, multiply-adds, bytes
     Summary(summary::Summary),
+    Pack(pack::Pack),
+    Verify(verify::Verify),
     Export(export::Export),
     /// Data sets: what is here, what is in one, download one
     Data(data::Data),
@@ -103,6 +108,8 @@ fn dispatch(verb: Verb, out: &Output) -> Result<(), Error> {
         Verb::Eval(args) => args.run(out),
         Verb::Predict(args) => args.run(out),
         Verb::Summary(args) => args.run(out),
+        Verb::Pack(args) => args.run(out),
+        Verb::Verify(args) => args.run(out),
         Verb::Export(args) => args.run(out),
         Verb::Data(args) => args.run(out),
         Verb::Bench(args) => args.run(out),

@@ -1,10 +1,8 @@
 //! `dirnet predict`
 
-use super::model_file;
+use super::loaded::load;
 use super::output::{Output, table};
-use crate::models::Card;
-use crate::nn::Module;
-use crate::{Error, Tape, Tensor};
+use crate::{Error, Params, Tape, Tensor};
 use clap::Args;
 use dirnet_datasets::Image;
 use serde::Serialize;
@@ -13,7 +11,7 @@ use std::path::PathBuf;
 /// Classes, with their probabilities, of PNG and JPEG files.
 #[derive(Args, Debug)]
 pub(super) struct Predict {
-    /// Folder of a run, or its model as .npz or .safetensors
+    /// Folder of a run, its model as .npz or .safetensors, or a packed .dirnet
     model: PathBuf,
     /// Pictures; brought to the model's size and channels
     #[arg(required = true)]
@@ -37,7 +35,7 @@ struct Class {
 
 impl Predict {
     pub fn run(self, out: &Output) -> Result<(), Error> {
-        let (params, model, card) = Card::load(&model_file(&self.model)?)?;
+        let (mut model, card) = load(&self.model)?;
         let [c, h, w] = card.input;
         if c != 1 && c != 3 {
             return Err(Error::file(
@@ -45,6 +43,7 @@ impl Predict {
                 format!("takes {c} channels, no picture has that"),
             ));
         }
+        let nothing = Params::new();
         let mut rows = Vec::new();
         for path in &self.images {
             let picture = Image::open(path)?.with_channels(c).resize(h, w);
@@ -55,8 +54,8 @@ impl Predict {
                     *x = (f32::from(byte) / 255.0 - mean) / std;
                 }
             }
-            let tape = Tape::eval(&params);
-            let p = model.forward(&tape.constant(pixels)).softmax();
+            let tape = Tape::eval(&nothing);
+            let p = tape.constant(model.logits(&pixels)).softmax();
             let mut classes: Vec<Class> = card
                 .classes
                 .iter()

@@ -2,15 +2,21 @@
 
 use super::output::{Output, bytes, table, thousands};
 use super::{model_file, parse};
+use crate::deploy::{self, Floats};
 use crate::models::{Card, Model, Task};
 use crate::nn::Module;
 use crate::watch::{LayerNote, Watch};
 use crate::{Error, Params, Rng, Tape, Tensor};
 use clap::Args;
 use serde::Serialize;
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 /// A table of a network's layers: parameters, multiply-adds, bytes.
+///
+/// Bytes in float are those of all parameters and running statistics in 32 bits; packed ones are those of
+/// the file that `dirnet pack` writes, whose header is in the total alone. A scale, a batch norm and a sign
+/// behind a binary layer may be a few thresholds of the batch norm, and nothing of the layer.
 #[derive(Args, Debug)]
 pub(super) struct Summary {
     /// Folder of a run, or its model as .npz or .safetensors
@@ -59,23 +65,20 @@ struct Total {
 
 impl Summary {
     pub fn run(self, out: &Output) -> Result<(), Error> {
-        let (params, model) = match (&self.model, &self.arch) {
-            (Some(path), _) => {
-                let (params, model, _) = Card::load(&model_file(path)?)?;
-                (params, model)
-            }
+        let (params, model, card) = match (&self.model, &self.arch) {
+            (Some(path), _) => Card::load(&model_file(path)?)?,
             (None, arch) => {
-                let arch = arch.as_deref().unwrap_or_default().parse()?;
                 let task = Task { input: self.input, classes: self.classes };
-                let mut params = Params::new();
-                let method = self.method.parse()?;
-                let model = Model::new(&mut params, &arch, &method, &task, &mut Rng::seed(0))?;
-                (params, model)
+                let card =
+                    Card::untrained(arch.as_deref().unwrap_or_default(), &self.method, &task);
+                let (params, model) = card.build(&mut Rng::seed(0))?;
+                (params, model, card)
             }
         };
         let layers = layers(&params, &model);
+        let sizes = Sizes::of(&params, &model, &card)?;
         let sum = |f: &dyn Fn(&LayerNote) -> usize| layers.iter().map(f).sum::<usize>();
-        let (bytes_float, bytes_packed) = (sum(&LayerNote::bytes_float), sum(&|l| l.bytes_packed));
+        let (bytes_float, bytes_packed) = (sizes.float, sizes.packed);
         let total = Total {
             event: "total",
             params: params.count(),
@@ -97,8 +100,8 @@ impl Summary {
                 params_32bit: l.params_32bit,
                 macs_1bit: l.macs_1bit,
                 macs_32bit: l.macs_32bit,
-                bytes_float: l.bytes_float(),
-                bytes_packed: l.bytes_packed,
+                bytes_float: sizes.layer(&l.name)[0],
+                bytes_packed: sizes.layer(&l.name)[1],
             });
         }
         let count = |n: usize| if n == 0 { String::new() } else { thousands(n) };
@@ -114,8 +117,8 @@ impl Summary {
                     count(l.params_32bit),
                     count(l.macs_1bit),
                     count(l.macs_32bit),
-                    bytes(l.bytes_float()),
-                    bytes(l.bytes_packed),
+                    bytes(sizes.layer(&l.name)[0]),
+                    bytes(sizes.layer(&l.name)[1]),
                 ]
             })
             .collect();
@@ -150,6 +153,45 @@ impl Summary {
         ));
         out.object(&total);
         Ok(())
+    }
+}
+
+/// Bytes of a network, as a trained model's arrays of floats and as a packed file.
+pub(super) struct Sizes {
+    /// All parameters and running statistics, in 32 bits each.
+    pub float: usize,
+    /// The packed file, its header included.
+    pub packed: usize,
+    /// The same of each layer, without headers.
+    layers: HashMap<String, [usize; 2]>,
+}
+
+impl Sizes {
+    pub fn of(params: &Params, model: &Model, card: &Card) -> Result<Self, Error> {
+        let (packed, _) = deploy::laid_out(params, model, card, Floats::F32)?;
+        let floats = params.iter().map(|(_, p)| (p.name.as_str(), 4 * p.value.len()));
+        let arrays = packed.graph.numbers.iter().map(|n| (n.name.as_str(), n.bytes()));
+        let mut layers: HashMap<String, [usize; 2]> = HashMap::new();
+        let mut names: Vec<_> = self::layers(params, model).into_iter().map(|l| l.name).collect();
+        names.sort_by_key(|name| std::cmp::Reverse(name.len()));
+        let owner = |array: &str| {
+            let inside = |layer: &&String| {
+                array.strip_prefix(layer.as_str()).is_some_and(|rest| rest.starts_with('.'))
+            };
+            names.iter().find(inside)
+        };
+        for (which, (name, bytes)) in floats.map(|f| (0, f)).chain(arrays.map(|a| (1, a))) {
+            if let Some(layer) = owner(name) {
+                layers.entry(layer.clone()).or_default()[which] += bytes;
+            }
+        }
+        let float = params.iter().map(|(_, p)| 4 * p.value.len()).sum();
+        Ok(Sizes { float, packed: packed.to_bytes().len(), layers })
+    }
+
+    /// Of a layer, both.
+    pub fn layer(&self, name: &str) -> [usize; 2] {
+        self.layers.get(name).copied().unwrap_or_default()
     }
 }
 

@@ -18,6 +18,7 @@ mod trace;
 mod verify;
 
 pub use dirnet_engine::{Graph, Net, Packed};
-pub use pack::{FloatLayer, Floats, Report, pack};
+pub(crate) use pack::laid_out;
+pub use pack::{FloatLayer, Floats, Report, card, pack};
 pub use trace::trace;
 pub use verify::{Difference, verify};

@@ -54,9 +54,20 @@ pub fn pack(
     floats: Floats,
     allowed: &[String],
 ) -> Result<(Packed, Report), Error> {
+    let (packed, report) = laid_out(params, model, card, floats)?;
+    check(&packed.graph, &report, allowed)?;
+    Ok((packed, report))
+}
+
+/// The same for whatever network, one that is all in float too.
+pub(crate) fn laid_out(
+    params: &Params,
+    model: &Model,
+    card: &Card,
+    floats: Floats,
+) -> Result<(Packed, Report), Error> {
     let mut graph = fold(&trace(params, model)?).graph;
     let report = store(&mut graph, &binary_layers(params, model), floats);
-    check(&graph, &report, allowed)?;
     let card = dirnet_engine::Card {
         version: env!("CARGO_PKG_VERSION").into(),
         arch: card.arch.clone(),
@@ -68,6 +79,24 @@ pub fn pack(
         std: card.std.clone(),
     };
     Ok((Packed { card, graph }, report))
+}
+
+/// What a packed network says of itself, as the file of a trained one says it.
+pub fn card(packed: &Packed) -> Card {
+    let card = packed.card.clone();
+    let mut input = [0; 3];
+    input.iter_mut().zip(packed.graph.input()).for_each(|(to, &from)| *to = from);
+    Card {
+        version: card.version,
+        arch: card.arch,
+        method: card.method,
+        estimator: card.estimator,
+        data: card.data,
+        input,
+        classes: card.classes,
+        mean: card.mean,
+        std: card.std,
+    }
 }
 
 fn check(graph: &Graph, report: &Report, allowed: &[String]) -> Result<(), Error> {

@@ -34,6 +34,21 @@ pub struct Card {
 }
 
 impl Card {
+    /// That of a model which has seen no data: its classes are numbers, its images taken as they are.
+    pub fn untrained(arch: &str, method: &str, task: &Task) -> Self {
+        Card {
+            version: env!("CARGO_PKG_VERSION").into(),
+            arch: arch.into(),
+            method: method.into(),
+            estimator: String::new(),
+            data: String::new(),
+            input: task.input,
+            classes: (0..task.classes).map(|i| i.to_string()).collect(),
+            mean: vec![0.0; task.input[0]],
+            std: vec![1.0; task.input[0]],
+        }
+    }
+
     /// A model as described, with fresh parameters drawn from `rng`.
     ///
     /// # Errors

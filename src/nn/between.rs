@@ -73,7 +73,6 @@ impl Module for Between {
                 kind,
                 output: x.shape()[1..].to_vec(),
                 params_32bit: numbers,
-                bytes_packed: 4 * numbers,
                 ..LayerNote::default()
             })
         };

@@ -46,7 +46,6 @@ impl Module for Conv2d {
                 output: g.y()[1..].to_vec(),
                 params_32bit: g.w_len(),
                 macs_32bit: g.macs() / g.n,
-                bytes_packed: 4 * g.w_len(),
                 ..LayerNote::default()
             }
         });

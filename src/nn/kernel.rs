@@ -33,7 +33,7 @@ impl Kernel {
         }
     }
 
-    /// Parameters, multiply-adds and packed bytes of the layer; `gain` is how many numbers multiply
+    /// Parameters and multiply-adds of the layer; `gain` is how many numbers multiply
     /// its output.
     pub(super) fn note(
         &self,
@@ -44,19 +44,18 @@ impl Kernel {
     ) -> LayerNote {
         let shape = self.shape(params);
         let (o, taps) = (shape[0], shape[1..].iter().product::<usize>());
-        let (params_1bit, float, bytes, [learned, needed]) = match self {
-            Kernel::Signs(latent) => (o * taps, 0, o * taps.div_ceil(8), latent.extra(params)),
-            Kernel::Float(_) => (0, o * taps, 4 * o * taps, [0, 0]),
+        let (params_1bit, params_32bit) = match self {
+            Kernel::Signs(latent) => (o * taps, latent.extra(params)),
+            Kernel::Float(_) => (0, o * taps),
         };
-        let [of_inputs, needed_of_inputs] = inputs.map_or([0, 0], |inputs| inputs.extra(params));
+        let of_inputs = inputs.map_or(0, |inputs| inputs.extra(params));
         let binary = self.is_binary() && inputs.is_some();
         let (macs_1bit, macs_32bit) = if binary { (macs, 0) } else { (0, macs) };
         LayerNote {
             params_1bit,
-            params_32bit: float + learned + of_inputs + gain,
+            params_32bit: params_32bit + of_inputs + gain,
             macs_1bit,
             macs_32bit,
-            bytes_packed: bytes + 4 * (needed + needed_of_inputs + gain),
             ..LayerNote::default()
         }
     }

@@ -52,7 +52,6 @@ impl Module for Linear {
             output: vec![to],
             params_32bit: numbers,
             macs_32bit: macs,
-            bytes_packed: 4 * numbers,
             ..LayerNote::default()
         });
         let y = x.linear(&weight);

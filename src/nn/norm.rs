@@ -113,7 +113,6 @@ impl BatchNorm {
                 kind: "batch norm",
                 output: x.shape()[1..].to_vec(),
                 params_32bit: 2 * channels,
-                bytes_packed: 8 * channels,
                 ..LayerNote::default()
             }
         })

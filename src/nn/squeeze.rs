@@ -53,7 +53,6 @@ impl Module for SqueezeExcitation {
                 output: vec![c, h, w],
                 params_32bit: weights + biases,
                 macs_32bit: weights,
-                bytes_packed: 4 * (weights + biases),
                 ..LayerNote::default()
             }
         });

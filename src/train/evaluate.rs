@@ -2,7 +2,7 @@
 
 use crate::nn::Module;
 use crate::watch::Watch;
-use crate::{Params, Tape, Tensor};
+use crate::{Params, Tape, Tensor, Var};
 use dirnet_datasets::Batches;
 
 /// Loss and accuracy over a set of images.
@@ -23,6 +23,44 @@ pub fn evaluate(model: &dyn Module, params: &Params, batches: Batches) -> Score 
     evaluate_first(model, params, batches, Tape::eval(params)).0
 }
 
+/// The score of whatever makes logits of a batch of images.
+pub fn score(batches: Batches, mut logits: impl FnMut(&Tensor) -> Tensor) -> Score {
+    let (params, mut tally) = (Params::new(), Tally::default());
+    for batch in batches {
+        let tape = Tape::eval(&params);
+        let images = tape.constant(&batch).value().clone();
+        tally.add(&tape.constant(logits(&images)), &batch.labels);
+    }
+    tally.score()
+}
+
+/// A score in the making.
+#[derive(Default)]
+struct Tally {
+    samples: usize,
+    loss: f64,
+    confusion: Vec<Vec<usize>>,
+}
+
+impl Tally {
+    fn add(&mut self, logits: &Var<'_>, labels: &[u32]) {
+        self.loss += f64::from(logits.cross_entropy(labels).value().item()) * labels.len() as f64;
+        let k = logits.shape()[1];
+        self.confusion.resize_with(k, || vec![0; k]);
+        for (found, &label) in classes(logits.value()).into_iter().zip(labels) {
+            self.confusion[label as usize][found as usize] += 1;
+        }
+        self.samples += labels.len();
+    }
+
+    fn score(self) -> Score {
+        let Tally { samples, loss, confusion } = self;
+        let all = (samples as f64).max(1.0);
+        let right: usize = confusion.iter().enumerate().map(|(class, row)| row[class]).sum();
+        Score { samples, loss: loss / all, accuracy: right as f64 / all, confusion }
+    }
+}
+
 /// The same with an evaluating tape of one's own for the first batch, and what it noted.
 pub(super) fn evaluate_first(
     model: &dyn Module,
@@ -30,30 +68,17 @@ pub(super) fn evaluate_first(
     batches: Batches,
     first: Tape<'_>,
 ) -> (Score, Watch) {
-    let (mut samples, mut loss, mut confusion) = (0, 0.0, Vec::new());
+    let mut tally = Tally::default();
     let (mut first, mut noted) = (Some(first), Watch::Nothing);
     for batch in batches {
         let is_first = first.is_some();
         let tape = first.take().unwrap_or_else(|| Tape::eval(params));
-        {
-            let logits = model.forward(&tape.constant(&batch));
-            loss += f64::from(logits.cross_entropy(&batch.labels).value().item())
-                * batch.labels.len() as f64;
-            let k = logits.shape()[1];
-            confusion.resize_with(k, || vec![0; k]);
-            for (found, &label) in classes(logits.value()).into_iter().zip(&batch.labels) {
-                confusion[label as usize][found as usize] += 1;
-            }
-        }
-        samples += batch.labels.len();
+        tally.add(&model.forward(&tape.constant(&batch)), &batch.labels);
         if is_first {
             noted = tape.into_watched();
         }
     }
-    let all = (samples as f64).max(1.0);
-    let right: usize = confusion.iter().enumerate().map(|(class, row)| row[class]).sum();
-    let score = Score { samples, loss: loss / all, accuracy: right as f64 / all, confusion };
-    (score, noted)
+    (tally.score(), noted)
 }
 
 /// The class with the largest logit in each row; the first of several equal ones.

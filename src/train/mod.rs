@@ -13,7 +13,7 @@ mod teacher;
 mod trainer;
 
 pub use config::Config;
-pub use evaluate::{Score, evaluate};
+pub use evaluate::{Score, evaluate, score};
 pub use layers::Layer;
 pub(crate) use run::default_name;
 pub use run::{Run, weights_sha256};

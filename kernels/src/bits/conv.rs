@@ -1,6 +1,6 @@
 //! The convolution of +-1 images with +-1 filters.
 
-use super::lookup::{self, Sum, Walk};
+use super::lookup::{self, Offsets, Sum, Walk};
 use super::stage::Stage;
 use super::{Filters, Image, Pad};
 use crate::simd::{self, per_level};
@@ -102,8 +102,9 @@ fn sums<T: Sum>(
     w.check(op, g);
     assert_eq!(y.len(), g.y_len(), "{op}: y of {:?}", g.y());
     let (level, area) = (simd::level(), g.oh * g.ow);
-    let stage = Stage::new(g, pad, together(g), lookup::UNIT);
-    let offsets = stage.offsets();
+    let images = together(g, g.n.div_ceil(par::threads()));
+    let stage = Stage::new(g, pad, images, lookup::UNIT);
+    let offsets = Offsets::new(stage.offsets());
     let counts = counts(g, pad, stage.images);
     // A lone image is shared out by channels; the sums are exact, so how does not show.
     let block = 4 * g.group_o().div_ceil(4 * par::threads().div_ceil(g.n));
@@ -131,20 +132,20 @@ fn sums<T: Sum>(
     });
 }
 
-/// How many images to lay out together: the fewest that leave hardly any vector of a tile idle.
-fn together(g: &ConvGeom) -> usize {
+/// How many of `most` images to lay out together: the fewest that leave hardly any vector of a tile idle.
+pub(super) fn together(g: &ConvGeom, most: usize) -> usize {
     let area = g.oh * g.ow;
     let waste = |n: usize| {
         let pixels = (n * area).next_multiple_of(lookup::TILE);
         (pixels - n * area) as f32 / pixels as f32
     };
-    let most = (16 * lookup::TILE / area).clamp(1, g.n.div_ceil(par::threads()));
+    let most = (16 * lookup::TILE / area).clamp(1, most);
     let few = (1..=most).find(|&n| waste(n) < 0.1);
     few.unwrap_or_else(|| (1..=most).min_by(|&a, &b| waste(a).total_cmp(&waste(b))).unwrap_or(1))
 }
 
 /// For each output pixel, how many products its sum has: the `k` of `k - 2·differences`.
-fn counts<T: Sum>(g: &ConvGeom, pad: Pad, images: usize) -> Vec<T> {
+pub(super) fn counts<T: Sum>(g: &ConvGeom, pad: Pad, images: usize) -> Vec<T> {
     let tally = |outputs: usize, taps: usize, inside: &dyn Fn(usize) -> Range<usize>| {
         let mut counts = vec![0; outputs];
         for tap in 0..taps {

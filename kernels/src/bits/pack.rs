@@ -38,6 +38,42 @@ impl Pad {
     }
 }
 
+/// The signs of `x`, of `shape` `N C H W`, in planes of nibbles: `[N][groups][C/groups/4][H][W]`; whether
+/// a NaN was among them (as +1). It allocates nothing.
+///
+/// ```
+/// use dirnet_kernels::bits::pack_planes;
+/// let mut planes = [0; 2];
+/// let nan = pack_planes([1, 3, 1, 2], 1, &[1.0, -1.0, -2.0, -2.0, 0.0, 3.0], &mut planes);
+/// assert_eq!((planes, nan), ([0b101, 0b100], false));
+/// ```
+///
+/// # Panics
+/// If the groups do not divide the channels, or a length does not fit.
+#[track_caller]
+pub fn pack_planes(shape: [usize; 4], groups: usize, x: &[f32], planes: &mut [u8]) -> bool {
+    const OP: &str = "bits::pack_planes";
+    let [n, c, h, w] = shape;
+    assert!(groups > 0 && c.is_multiple_of(groups), "{OP}: {groups} groups of {c} channels");
+    let (level, area, group_c) = (simd::level(), h * w, c / groups);
+    let quads = group_c.div_ceil(4);
+    assert_eq!(x.len(), n * c * area, "{OP}: x of {shape:?}");
+    assert_eq!(planes.len(), n * groups * quads * area, "{OP}: planes of {shape:?}");
+    let nan = AtomicBool::new(false);
+    let some = (par::GRAIN / (4 * area).max(1)).max(1);
+    par::chunks(planes, some * area, |i, planes| {
+        for (j, plane) in planes.chunks_mut(area).enumerate() {
+            let (group, quad) = ((i * some + j) / quads, (i * some + j) % quads);
+            let end = (group + 1) * group_c;
+            let first = group * group_c + 4 * quad;
+            if pack_plane(level, &x[first * area..], end.min(first + 4) - first, plane) {
+                nan.store(true, Relaxed);
+            }
+        }
+    });
+    nan.into_inner()
+}
+
 /// A batch of +-1 images, ready for the convolution of one [`ConvGeom`]: two bits a number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
@@ -56,21 +92,10 @@ impl Image {
     #[track_caller]
     pub fn pack(g: &ConvGeom, x: &[f32]) -> Image {
         assert_eq!(x.len(), g.x_len(), "bits::Image::pack: x of {:?}", g.x());
-        let (level, area, quads) = (simd::level(), g.h * g.w, g.group_c().div_ceil(4));
-        let nan = AtomicBool::new(false);
-        let mut bytes = vec![0; g.n * g.how.groups * quads * area];
-        let planes = (par::GRAIN / (4 * area)).max(1);
-        par::chunks(&mut bytes, planes * area, |i, bytes| {
-            for (j, plane) in bytes.chunks_mut(area).enumerate() {
-                let (group, quad) = ((i * planes + j) / quads, (i * planes + j) % quads);
-                let end = (group + 1) * g.group_c();
-                let first = group * g.group_c() + 4 * quad;
-                if pack_plane(level, &x[first * area..], end.min(first + 4) - first, plane) {
-                    nan.store(true, Relaxed);
-                }
-            }
-        });
-        Image { shape: g.x(), groups: g.how.groups, nan: nan.into_inner(), bytes }
+        let quads = g.group_c().div_ceil(4);
+        let mut bytes = vec![0; g.n * g.how.groups * quads * g.h * g.w];
+        let nan = pack_planes(g.x(), g.how.groups, x, &mut bytes);
+        Image { shape: g.x(), groups: g.how.groups, nan, bytes }
     }
 
     /// Images whose planes of nibbles are made already, as of one group.
@@ -153,17 +178,28 @@ impl Filters {
     #[track_caller]
     pub fn pack(g: &ConvGeom, w: &[f32]) -> Filters {
         assert_eq!(w.len(), g.w_len(), "bits::Filters::pack: w of {:?}", g.filters());
+        Filters::of(g, |i| bit(w[i]))
+    }
+
+    /// Filters whose `i`-th number, in the order of `O C/groups KH KW`, is +1 where `plus(i)` says so.
+    pub fn of_signs(g: &ConvGeom, plus: impl Fn(usize) -> bool + Sync) -> Filters {
+        Filters::of(g, |i| u8::from(plus(i)))
+    }
+
+    #[inline]
+    fn of(g: &ConvGeom, bit: impl Fn(usize) -> u8 + Sync) -> Filters {
         let taps = g.kh * g.kw;
         let (pairs, quads) = (g.group_o().div_ceil(2), g.group_c().div_ceil(4));
         let mut bytes = vec![0; g.how.groups * pairs * quads * taps];
         par::chunks(&mut bytes, quads * taps, |i, bytes| {
             let (group, pair) = (i / pairs, i % pairs);
             for o in 2 * pair..g.group_o().min(2 * pair + 2) {
-                let w = &w[(group * g.group_o() + o) * g.taps()..][..g.taps()];
-                for (c, w) in w.chunks(taps).enumerate() {
+                let first = (group * g.group_o() + o) * g.taps();
+                for c in 0..g.group_c() {
                     let shift = 4 * (o % 2) + c % 4;
-                    for (byte, &w) in bytes[c / 4 * taps..].iter_mut().zip(w) {
-                        *byte |= bit(w) << shift;
+                    let from = first + c * taps;
+                    for (tap, byte) in bytes[c / 4 * taps..][..taps].iter_mut().enumerate() {
+                        *byte |= bit(from + tap) << shift;
                     }
                 }
             }

@@ -13,6 +13,7 @@ use crate::ConvGeom;
 use crate::simd::{Level, per_level};
 
 /// How a few images of one geometry are laid out: `[C/groups/4][windows][images][rows][OW]`.
+#[derive(Debug)]
 pub(super) struct Stage {
     g: ConvGeom,
     /// Images laid out together.
@@ -32,6 +33,7 @@ pub(super) struct Stage {
 }
 
 /// What a window shows of one image; all else in it is padding.
+#[derive(Debug)]
 struct Window {
     /// Place in the window, and in the image, of the first pixel shown.
     to: usize,
@@ -112,6 +114,12 @@ impl Stage {
     /// Bytes needed to lay out one group of channels.
     pub fn len(&self) -> usize {
         self.quads() * self.windows.len() * self.size + 64
+    }
+
+    /// Bytes of memory that its tables hold.
+    pub fn bytes(&self) -> usize {
+        let masks: usize = self.masks.iter().map(Vec::len).sum();
+        masks + size_of_val(&self.windows[..]) + size_of_val(&self.taps[..])
     }
 
     /// `len` bytes of the scratch, beginning with a cache line.

@@ -1,25 +1,24 @@
 //! `dirnet bench infer`
 
-use super::{build, median};
+use super::median;
 use crate::cli::output::{Output, bytes, peak_rss_mb, rss_mb};
 use crate::cli::parse;
-use crate::cli::summary::layers;
-use crate::models::Model;
-use crate::nn::Module;
-use crate::watch::LayerNote;
-use crate::{Error, Params, Rng, Tape, Tensor};
+use crate::deploy::{self, Floats, Net, Packed};
+use crate::models::{Card, Task};
+use crate::{Error, Rng, Tensor};
 use clap::Args;
 use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 
-/// The forward pass of a network that is trained, from its bits and all in float.
+/// A packed network and the same architecture in float, run by the same engine.
 ///
-/// Images and parameters are made up. The network runs on a tape that evaluates: binary layers compute
-/// from bits, which they pack anew each time, weights included. It takes turns with the same
-/// architecture under fp32; medians count.
+/// Images and parameters are made up. Passes of the two take turns; medians count.
 ///
-/// With --json: arch, method, batch, input, threads, ms_packed, ms_float, speedup, bytes_packed,
-/// bytes_float, saving, peak_rss_mb (above the start, read before the float network is made).
+/// With --json: arch, method, batch, input, threads, ms_packed, ms_float, speedup, bytes_packed (of the file),
+/// bytes_float (of all parameters and running statistics in 32 bits), saving, peak_rss_mb (of a process of its
+/// own that reads the packed file and runs it, above its start).
 #[derive(Args, Debug)]
 pub(super) struct InferBench {
     /// Architecture
@@ -34,9 +33,15 @@ pub(super) struct InferBench {
     /// Channels, height and width of an image
     #[arg(long, value_name = "CxHxW", default_value = "3x32x32", value_parser = parse::input)]
     input: [usize; 3],
+    /// Classes to tell apart
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    classes: usize,
     /// Passes that are timed; the median counts
     #[arg(long, value_name = "N", default_value_t = 30)]
     passes: usize,
+    /// Run this file and print the megabytes that it took
+    #[arg(long, value_name = "FILE", hide = true)]
+    memory_of: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -60,21 +65,21 @@ impl InferBench {
         if self.batch == 0 || self.passes == 0 {
             return Err(Error::Setting("--batch and --passes are at least 1".into()));
         }
-        let before = rss_mb();
-        let packed = Net::new(&self.arch, &self.method, self.input)?;
-        let [c, h, w] = self.input;
-        let images = Tensor::randn([self.batch, c, h, w], 1.0, &mut Rng::seed(1));
-        packed.warm_up(&images);
-        let peak = peak_rss_mb() - before;
-        let float = Net::new(&self.arch, "fp32", self.input)?;
-        float.warm_up(&images);
-        let both = |_| (packed.ms(&images), float.ms(&images));
+        if let Some(file) = &self.memory_of {
+            return self.memory_of(file, out);
+        }
+        let (file, bytes_float) = self.packed(&self.method)?;
+        let images = Tensor::randn([self.batch * len(self.input)], 1.0, &mut Rng::seed(1));
+        let peak = self.memory(&file)?;
+        let mut packed = self.net(&file)?;
+        let bytes_packed = file.len();
+        warm_up(&mut packed, &images);
+        let mut float = self.net(&self.packed("fp32")?.0)?;
+        warm_up(&mut float, &images);
+        let both = |_| (ms(&mut packed, &images), ms(&mut float, &images));
         let (packed_ms, float_ms) = (0..self.passes).map(both).unzip();
         let (ms_packed, ms_float) = (median(packed_ms), median(float_ms));
 
-        let layers = layers(&packed.params, &packed.model);
-        let bytes_float = layers.iter().map(LayerNote::bytes_float).sum();
-        let bytes_packed = layers.iter().map(|l| l.bytes_packed).sum();
         let timed = Timed {
             arch: self.arch.clone(),
             method: self.method.clone(),
@@ -90,7 +95,7 @@ impl InferBench {
             peak_rss_mb: peak,
         };
         out.line(&format!(
-            "{ms_packed:.2} ms from bits, {ms_float:.2} ms in float: {:.1} times as fast; {} packed, \
+            "{ms_packed:.2} ms packed, {ms_float:.2} ms in float: {:.1} times as fast; {} packed, \
              {} in float: {:.1} times smaller",
             timed.speedup,
             bytes(bytes_packed),
@@ -102,28 +107,70 @@ impl InferBench {
     }
 }
 
-struct Net {
-    params: Params,
-    model: Model,
+impl InferBench {
+    /// The file of an untrained network, and its bytes in 32 bits.
+    fn packed(&self, method: &str) -> Result<(Vec<u8>, usize), Error> {
+        let task = Task { input: self.input, classes: self.classes };
+        let card = Card::untrained(&self.arch, method, &task);
+        let (params, model) = card.build(&mut Rng::seed(0))?;
+        let (packed, _) = deploy::laid_out(&params, &model, &card, Floats::F32)?;
+        let float = params.iter().map(|(_, p)| 4 * p.value.len()).sum();
+        Ok((packed.to_bytes(), float))
+    }
+
+    /// Megabytes that a process takes to read and run a packed file: this one has made the network, and
+    /// what that took can't be told apart.
+    fn memory(&self, file: &[u8]) -> Result<f64, Error> {
+        let path = std::env::temp_dir().join(format!("dirnet-bench-{}.dirnet", std::process::id()));
+        let failed = |e: std::io::Error| Error::io(&path, e);
+        std::fs::write(&path, file).map_err(failed)?;
+        let input = self.input.map(|n| n.to_string()).join("x");
+        let child = std::env::current_exe().and_then(|exe| {
+            let mut child = Command::new(exe);
+            child.args(["bench", "infer", "--input", &input, "--batch", &self.batch.to_string()]);
+            child.args(["--threads", &dirnet_kernels::par::threads().to_string(), "--memory-of"]);
+            child.arg(&path).output()
+        });
+        // Best effort: it is the system's folder for what need not last.
+        let _ = std::fs::remove_file(&path);
+        let child = child.map_err(failed)?;
+        let said = String::from_utf8_lossy(&child.stdout);
+        said.trim().parse().map_err(|_| {
+            Error::Setting(format!("memory: {}", String::from_utf8_lossy(&child.stderr).trim()))
+        })
+    }
+
+    fn memory_of(&self, file: &Path, out: &Output) -> Result<(), Error> {
+        let before = rss_mb();
+        let failed = |e: dirnet_engine::Broken| Error::file(file, e.to_string());
+        let packed = {
+            let bytes = std::fs::read(file).map_err(|e| Error::io(file, e))?;
+            Packed::from_bytes(&bytes).map_err(failed)?
+        };
+        let mut net = Net::new(packed.graph, self.batch).map_err(failed)?;
+        warm_up(&mut net, &vec![0.5; self.batch * len(self.input)]);
+        out.line(&format!("{:.3}", peak_rss_mb() - before));
+        Ok(())
+    }
+
+    fn net(&self, file: &[u8]) -> Result<Net, Error> {
+        let failed = |e: dirnet_engine::Broken| Error::Setting(e.to_string());
+        Net::new(Packed::from_bytes(file).map_err(failed)?.graph, self.batch).map_err(failed)
+    }
 }
 
-impl Net {
-    fn new(arch: &str, method: &str, input: [usize; 3]) -> Result<Self, Error> {
-        let (params, model) = build(arch, method, input, &mut Rng::seed(0))?;
-        Ok(Net { params, model })
-    }
+fn len(input: [usize; 3]) -> usize {
+    input.iter().product()
+}
 
-    fn warm_up(&self, images: &Tensor) {
-        for _ in 0..2 {
-            self.ms(images);
-        }
+fn warm_up(net: &mut Net, images: &[f32]) {
+    for _ in 0..2 {
+        ms(net, images);
     }
+}
 
-    fn ms(&self, images: &Tensor) -> f64 {
-        let began = Instant::now();
-        let tape = Tape::eval(&self.params);
-        let logits = self.model.forward(&tape.constant(images));
-        std::hint::black_box(logits.value().first());
-        1e3 * began.elapsed().as_secs_f64()
-    }
+fn ms(net: &mut Net, images: &[f32]) -> f64 {
+    let began = Instant::now();
+    std::hint::black_box(net.run(images).first());
+    1e3 * began.elapsed().as_secs_f64()
 }

@@ -103,12 +103,36 @@ impl Sum for i16 {
     }
 }
 
+/// Where the pixels of each lookup begin: whole vectors apart.
+#[derive(Debug)]
+pub(super) struct Offsets {
+    at: Vec<u32>,
+    last: usize,
+}
+
+impl Offsets {
+    pub fn new(at: Vec<u32>) -> Offsets {
+        assert!(at.iter().all(|at| (*at as usize).is_multiple_of(UNIT)), "whole vectors apart");
+        Offsets { last: at.iter().max().map_or(0, |&last| last as usize), at }
+    }
+
+    /// Bytes of memory they hold.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&self.at[..])
+    }
+
+    /// Lookups of a sum.
+    pub fn len(&self) -> usize {
+        self.at.len()
+    }
+}
+
 /// The pixels of a few images, laid out one after another for each lookup.
 pub(super) struct Walk<'a, T> {
     /// Nibbles of pixels; whole vectors, aligned, can be read up to the last pixel.
     pub x: &'a [u8],
-    /// Where in `x` the pixels of each lookup begin: whole vectors apart.
-    pub offsets: &'a [u32],
+    /// Where in `x` they are.
+    pub offsets: &'a Offsets,
     /// How many products the sum of each pixel has, for whole vectors.
     pub counts: &'a [T],
     /// Pixels of an image.
@@ -129,10 +153,8 @@ pub(super) fn sums<T: Sum>(
 ) {
     let pixels = walk.images * walk.area;
     let read = pixels.next_multiple_of(UNIT);
-    let last = walk.offsets.iter().max().map_or(0, |&last| last as usize);
-    let any = walk.offsets.iter().fold(0, |any, offset| any | offset) as usize;
-    assert!(walk.x.as_ptr().align_offset(UNIT) == 0 && any.is_multiple_of(UNIT));
-    assert!(walk.x.len() >= last + read && walk.counts.len() >= read);
+    assert!(walk.x.as_ptr().align_offset(UNIT) == 0);
+    assert!(walk.x.len() >= walk.offsets.last + read && walk.counts.len() >= read);
     assert!(w.len() >= channels.div_ceil(2) * walk.offsets.len());
     assert!(y.len() >= (walk.images - 1) * stride + channels * walk.area);
     if level == Level::Portable {
@@ -167,7 +189,8 @@ fn sums_portable<T: Sum>(
     stride: usize,
     y: &mut [T],
 ) {
-    let Walk { x, offsets, counts, area, images } = *walk;
+    let Walk { x, counts, area, images, .. } = *walk;
+    let offsets = &walk.offsets.at[..];
     for from in (0..images * area).step_by(UNIT) {
         for (pair, w) in w.chunks_exact(offsets.len()).enumerate().take(channels.div_ceil(2)) {
             let mut sums = [[0u32; UNIT]; 2];

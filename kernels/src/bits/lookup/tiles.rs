@@ -101,7 +101,8 @@ pub(super) unsafe fn all<V: Vector, T: Sum>(job: Job<'_, T>) {
 /// `job` is as [`all`] asks, and each vector begins inside the images.
 #[inline(always)]
 unsafe fn tile<V: Vector, T: Sum, const P: usize, const Q: usize>(job: Job<'_, T>, first: usize) {
-    let Walk { x, offsets, area, .. } = *job.walk;
+    let Walk { x, area, .. } = *job.walk;
+    let offsets = &job.walk.offsets.at[..];
     let places: [Place; Q] = std::array::from_fn(|q| {
         let pixel = first + q * V::LEN;
         let at = pixel / area * job.stride + pixel % area;
