@@ -282,5 +282,5 @@ fn computed(run: &Path) {
     ours.add("logits", Role::Buffer, Tensor::new([n, card.classes.len()], logits));
     let bits = Bits::new(signs.into_iter().flatten());
     std::fs::write(run.join("signs.bin"), bits.bytes()).unwrap();
-    ours.save(&run.join("ours.npz")).unwrap();
+    ours.save(run.join("ours.npz")).unwrap();
 }
