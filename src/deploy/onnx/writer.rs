@@ -158,8 +158,12 @@ impl Writer<'_> {
             x = self.node("Pad", &layer, vec![x, pads, outside], vec![]);
         }
         let w = self.weights(node.inputs[1], true);
-        let z = self.conv(&layer, x, w, how, node.inputs[1]);
+        let mut z = self.conv(&layer, x, w, how, node.inputs[1]);
         let (rank, numbers) = (node.shape.len(), &node.inputs[2..]);
+        if then != Then::Threshold {
+            // Sums are integers, and stay so only if no runtime multiplies the weights by what follows.
+            z = self.node("Round", &layer, vec![z], vec![]);
+        }
         match then {
             Then::Scale => self.by_channel("Mul", &layer, z, numbers[0], rank),
             Then::Affine { act } => self.affine(&node.layer, z, numbers, rank, act),
@@ -465,4 +469,140 @@ fn value(name: &str, node: &Node) -> ValueInfoProto {
     let shape = Some(TensorShapeProto { dim });
     let tensor_type = Some(TensorTypeProto { elem_type: TensorProto::FLOAT, shape });
     ValueInfoProto { name: name.into(), r#type: Some(TypeProto { tensor_type }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dirnet_engine::Threshold;
+
+    fn node(op: Op, inputs: Vec<Source>, layer: &str, shape: &[usize], axis: usize) -> Node {
+        Node { op, inputs, layer: layer.into(), shape: shape.to_vec(), axis }
+    }
+
+    fn floats(out: &GraphProto, name: &str) -> (Vec<i64>, Vec<f32>) {
+        let array = out.initializer.iter().find(|array| array.name == name).unwrap();
+        let x = array.raw_data.as_chunks().0.iter().map(|&x| f32::from_le_bytes(x)).collect();
+        (array.dims.clone(), x)
+    }
+
+    fn written(nodes: Vec<Node>, numbers: Vec<Numbers>) -> (GraphProto, Vec<String>) {
+        let graph = Graph { nodes, numbers };
+        graph.check().unwrap();
+        let out = write(&graph, Unpack::Function);
+        let nodes = out.node.iter().map(|n| format!("{} {}", n.op_type, n.input.join(" ")));
+        let nodes = nodes.collect();
+        (out, nodes)
+    }
+
+    #[test]
+    fn around_an_image_lies_what_the_network_has_there() {
+        let how = Conv { stride: 1, pad: 1, dilation: 1, groups: 1 };
+        for (pad, outside) in [(Pad::Zero, None), (Pad::Minus, Some(-1.0)), (Pad::Plus, Some(1.0))]
+        {
+            let op = Op::BinConv2d { how, pad, then: Then::Scale };
+            let inputs = vec![Source::Node(0), Source::Numbers(0), Source::Numbers(1)];
+            let nodes = vec![
+                node(Op::Input, vec![], "", &[1, 2, 4, 4], 0),
+                node(op, inputs, "conv", &[1, 3, 4, 4], 0),
+            ];
+            let numbers = vec![
+                Numbers::floats("conv.weight", &[3, 2, 3, 3], vec![0.5; 54]),
+                Numbers::floats("conv.scale", &[3], vec![1.0, 2.0, 3.0]),
+            ];
+            let (out, nodes) = written(nodes, numbers);
+            let conv = out.node.iter().find(|node| node.op_type == "Conv").unwrap();
+            let pads = &conv.attribute.iter().find(|a| a.name == "pads").unwrap().ints;
+            match outside {
+                None => assert_eq!((pads.as_slice(), nodes.len()), (&[1; 4][..], 6)),
+                Some(outside) => {
+                    assert_eq!(pads, &[0; 4]);
+                    let pad = out.node.iter().find(|node| node.op_type == "Pad").unwrap();
+                    assert_eq!(pad.input[1], "ints.0.0.1.1.0.0.1.1");
+                    assert_eq!(floats(&out, &pad.input[2]), (vec![], vec![outside]));
+                }
+            }
+            assert_eq!(floats(&out, "conv.scale").0, [3, 1, 1]);
+        }
+    }
+
+    #[test]
+    fn a_threshold_lies_between_two_sums() {
+        let thresholds = |flip| {
+            let all = vec![Threshold { at: 4, flip: false }, Threshold { at: -2, flip }];
+            Numbers { name: "bn.threshold".into(), shape: vec![2], values: Values::Thresholds(all) }
+        };
+        for flip in [false, true] {
+            let how = Conv { stride: 1, pad: 0, dilation: 1, groups: 1 };
+            let conv = |then| Op::BinConv2d { how, pad: Pad::Zero, then };
+            let inputs = |x, w, n| vec![Source::Node(x), Source::Numbers(w), Source::Numbers(n)];
+            let nodes = vec![
+                node(Op::Input, vec![], "", &[1, 2, 4, 4], 0),
+                node(conv(Then::Threshold), inputs(0, 0, 1), "bn", &[1, 2, 4, 4], 0),
+                node(conv(Then::Scale), inputs(1, 0, 2), "conv2", &[1, 2, 4, 4], 0),
+            ];
+            let numbers = vec![
+                Numbers::floats("conv.weight", &[2, 2, 1, 1], vec![1.0; 4]),
+                thresholds(flip),
+                Numbers::floats("conv2.scale", &[2], vec![1.0, 2.0]),
+            ];
+            let (out, nodes) = written(nodes, numbers);
+            assert_eq!(floats(&out, "bn.threshold"), (vec![2, 1, 1], vec![3.5, -2.5]));
+            // What has signs only is not asked for them again.
+            assert_eq!(nodes.iter().filter(|n| n.starts_with("GreaterOrEqual")).count(), 2);
+            let sides = if flip {
+                assert_eq!(floats(&out, "bn.threshold.above").1, [1.0, -1.0]);
+                assert_eq!(floats(&out, "bn.threshold.below").1, [-1.0, 1.0]);
+                "bn.threshold.above bn.threshold.below"
+            } else {
+                "float.1.0 float.-1.0"
+            };
+            assert!(nodes.contains(&format!("Where bn/GreaterOrEqual {sides}")), "{nodes:?}");
+        }
+    }
+
+    #[test]
+    fn levels_take_no_more_arrays_than_they_need() {
+        for (rows, expected) in [
+            ([[-0.5, 0.5], [-0.5, 0.5]], "float.-0.5 float.0.5"),
+            ([[-0.5, 0.5], [-2.0, 2.0]], "conv/Neg conv.weight.high"),
+            ([[-0.5, 0.5], [1.0, 2.0]], "conv.weight.low conv.weight.high"),
+        ] {
+            let x = rows.iter().flat_map(|row| (0..36).map(|i| row[usize::from(i % 5 == 0)]));
+            let weights = Numbers::floats("conv.weight", &[2, 4, 3, 3], x.collect());
+            let how = Conv { stride: 1, pad: 1, dilation: 1, groups: 1 };
+            let inputs = vec![Source::Node(0), Source::Numbers(0)];
+            let nodes = vec![
+                node(Op::Input, vec![], "", &[1, 4, 4, 4], 0),
+                node(Op::Conv2d(how), inputs, "conv", &[1, 2, 4, 4], 0),
+            ];
+            let (_, nodes) = written(nodes, vec![weights]);
+            let call = format!("UnpackBits conv.weight {expected}");
+            assert!(nodes.contains(&call), "{nodes:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_are_computed_are_laid_beside_their_channels() {
+        let nodes = vec![
+            node(Op::Input, vec![], "", &[1, 3, 4, 4], 0),
+            node(Op::GlobalAvgPool, vec![Source::Node(0)], "se", &[1, 3], 0),
+            node(Op::Reshape, vec![Source::Node(1)], "se", &[3], 0),
+            node(Op::Reshape, vec![Source::Node(0)], "se", &[1, 3, 4, 4], 1),
+            node(Op::MulChannels, vec![Source::Node(3), Source::Node(2)], "se", &[1, 3, 4, 4], 1),
+        ];
+        let (out, nodes) = written(nodes, vec![]);
+        assert_eq!(
+            nodes,
+            [
+                "GlobalAveragePool images",
+                "Flatten se/GlobalAveragePool",
+                "Reshape se/Flatten ints.-1",
+                "Reshape images ints.1.-1.4.4",
+                "Reshape se/Reshape ints.-1.1.1",
+                "Mul se/Reshape.2 se/Reshape.3",
+            ]
+        );
+        assert_eq!(out.node[5].output, ["logits"]);
+    }
 }
