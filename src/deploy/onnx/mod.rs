@@ -3,15 +3,17 @@
 //!
 //! What is written is the graph that is packed too, with its thresholds. The sum of a binary convolution is an
 //! exact integer in floats as well, so a sign that comes of a threshold is the same in every runtime, however
-//! it rounds; a batch norm before a sign is not. Where a sum of floats comes between, as at a shortcut, a
-//! runtime that adds in another order may find another sign for a value next to zero.
+//! it rounds. Runtimes like to multiply a convolution's weights by the factors of the batch norm behind it, which
+//! rounds otherwise than training did: a `Round` between both keeps them from it. Behind a convolution of floats,
+//! a runtime that adds in another order may still find another sign for a value next to zero.
 //!
 //! | of the network | in the file |
 //! | --- | --- |
 //! | a weight of ±1, or of two levels a row | a bit of a UINT8 array, and a node `UnpackBits` before the convolution |
 //! | `sign` | `GreaterOrEqual` and `Where`, since ONNX's `Sign` is 0 at 0 |
 //! | padding by ±1 | `Pad` before `Conv` |
-//! | batch norm | `Mul` and `Add`, or `GreaterOrEqual` with a threshold |
+//! | sum of a binary convolution | `Conv` and `Round` |
+//! | batch norm | `Mul` and `Add`; or with the sign behind it `GreaterOrEqual` with a threshold |
 //!
 //! `UnpackBits` is a function within the file, made of standard operators. A runtime that expands no functions
 //! takes the same nodes [inlined](Unpack::Inline). A runtime with a kernel for bits finds the function by name.

@@ -55,109 +55,81 @@ struct Writer<'a> {
 impl Writer<'_> {
     /// Writes a node's operation, and says what its output is called.
     fn operation(&mut self, node: &Node) -> String {
-        let layer = node.layer.as_str();
-        let rank = node.shape.len();
+        let (layer, rank) = (node.layer.as_str(), node.shape.len());
+        let x = self.value(node.inputs[0]);
         match node.op {
             Op::Input => unreachable!("it is no operation"),
             Op::Conv2d(how) => {
-                let [x, w] = [self.value(node.inputs[0]), self.weights(node.inputs[1], false)];
+                let w = self.weights(node.inputs[1], false);
                 self.conv(layer, x, w, how, node.inputs[1])
             }
             Op::BinConv2d { how, pad, then } => self.bin_conv(node, how, pad, then),
             Op::Linear => {
-                let inputs = vec![self.value(node.inputs[0]), self.weights(node.inputs[1], false)];
-                self.node("Gemm", layer, inputs, vec![attribute::int("transB", 1)])
+                let w = self.weights(node.inputs[1], false);
+                self.node("Gemm", layer, vec![x, w], vec![attribute::int("transB", 1)])
             }
             Op::BinLinear => {
-                let inputs =
-                    vec![self.sign(node.inputs[0], layer), self.weights(node.inputs[1], true)];
-                let z = self.node("Gemm", layer, inputs, vec![attribute::int("transB", 1)]);
+                let x = self.sign(node.inputs[0], layer);
+                let w = self.weights(node.inputs[1], true);
+                let z = self.node("Gemm", layer, vec![x, w], vec![attribute::int("transB", 1)]);
                 self.by_channel("Mul", layer, z, node.inputs[2], rank)
             }
-            Op::Affine { act } => {
-                let x = self.value(node.inputs[0]);
-                self.affine(layer, x, &node.inputs[1..], rank, act)
-            }
-            Op::AddChannels => {
-                let x = self.value(node.inputs[0]);
-                self.by_channel("Add", layer, x, node.inputs[1], rank)
-            }
-            Op::MulChannels => {
-                let x = self.value(node.inputs[0]);
-                self.by_channel("Mul", layer, x, node.inputs[1], rank)
-            }
-            Op::Prelu => {
-                let x = self.value(node.inputs[0]);
-                self.by_channel("PRelu", layer, x, node.inputs[1], rank)
-            }
+            Op::Affine { act } => self.affine(layer, x, &node.inputs[1..], rank, act),
+            Op::AddChannels => self.by_channel("Add", layer, x, node.inputs[1], rank),
+            Op::MulChannels => self.by_channel("Mul", layer, x, node.inputs[1], rank),
+            Op::Prelu => self.by_channel("PRelu", layer, x, node.inputs[1], rank),
             Op::MulPixels | Op::Mul => self.plain("Mul", node),
             Op::Add => self.plain("Add", node),
             Op::Sub => self.plain("Sub", node),
-            Op::Scale { factor } => self.with("Mul", node, &[factor]),
-            Op::Shift { by } => self.with("Add", node, &[by]),
+            Op::Scale { factor } => self.with("Mul", layer, x, &[factor]),
+            Op::Shift { by } => self.with("Add", layer, x, &[by]),
             Op::Relu => self.plain("Relu", node),
-            Op::Hardtanh => self.with("Clip", node, &[-1.0, 1.0]),
-            Op::Clamp { low, high } => self.with("Clip", node, &[low, high]),
+            Op::Hardtanh => self.with("Clip", layer, x, &[-1.0, 1.0]),
+            Op::Clamp { low, high } => self.with("Clip", layer, x, &[low, high]),
             Op::Sigmoid => self.plain("Sigmoid", node),
             Op::Tanh => self.plain("Tanh", node),
             Op::Swish => {
-                let sigmoid = self.plain("Sigmoid", node);
-                let x = self.value(node.inputs[0]);
-                self.node("Mul", layer, vec![x, sigmoid], vec![])
+                let gate = self.plain("Sigmoid", node);
+                self.node("Mul", layer, vec![x, gate], vec![])
             }
             Op::Abs => self.plain("Abs", node),
             Op::Binarize => self.sign(node.inputs[0], layer),
-            Op::Standardize => self.standardize(node),
+            Op::Standardize => self.standardize(node, x),
             Op::Reshape => {
-                let x = self.value(node.inputs[0]);
-                self.reshape(
-                    layer,
-                    x,
-                    node.shape
-                        .iter()
-                        .copied()
-                        .enumerate()
-                        .map(|(axis, n)| if axis == node.axis { -1 } else { n as i64 }),
-                )
+                let mut shape: Vec<i64> = node.shape.iter().map(|&n| n as i64).collect();
+                shape[node.axis] = -1;
+                self.reshape(layer, x, &shape)
             }
             Op::Narrow { start } => {
-                let ends = [start, start + node.shape[1], 1].map(|n| self.ints(&[n as i64]));
-                let x = self.value(node.inputs[0]);
-                self.node("Slice", layer, [vec![x], ends.to_vec()].concat(), vec![])
+                let [start, end, axis] =
+                    [start, start + node.shape[1], 1].map(|n| self.ints(&[n as i64]));
+                self.node("Slice", layer, vec![x, start, end, axis], vec![])
             }
             Op::PadChannels { before } => {
                 let after = node.shape[1] - before - self.graph.shape_of(node.inputs[0], 1)[1];
                 let mut pads = vec![0; 2 * rank];
                 (pads[1], pads[rank + 1]) = (before as i64, after as i64);
-                let inputs = vec![self.value(node.inputs[0]), self.ints(&pads)];
-                self.node("Pad", layer, inputs, vec![])
+                let pads = self.ints(&pads);
+                self.node("Pad", layer, vec![x, pads], vec![])
             }
             Op::Subsample { start, step } => {
                 let from = self.graph.shape_of(node.inputs[0], 1);
-                let mut x = self.value(node.inputs[0]);
-                for axis in [2, 3] {
+                [2, 3].into_iter().fold(x, |x, axis| {
                     let last = from[axis] - 1;
                     let at = (0..node.shape[axis]).map(|i| (start + i * step).min(last) as i64);
-                    let inputs = vec![x, self.ints(&at.collect::<Vec<_>>())];
-                    x = self.node(
-                        "Gather",
-                        layer,
-                        inputs,
-                        vec![attribute::int("axis", axis as i64)],
-                    );
-                }
-                x
+                    let at = self.ints(&at.collect::<Vec<_>>());
+                    let axis = attribute::int("axis", axis as i64);
+                    self.node("Gather", layer, vec![x, at], vec![axis])
+                })
             }
             Op::Concat => {
                 let inputs = node.inputs.iter().map(|input| self.value(*input)).collect();
                 self.node("Concat", layer, inputs, vec![attribute::int("axis", 1)])
             }
             Op::MaxPool2d { size, stride, pad } => {
-                let x = self.value(node.inputs[0]);
                 self.node("MaxPool", layer, vec![x], window(size, stride, pad))
             }
             Op::AvgPool2d { size, stride, pad } => {
-                let x = self.value(node.inputs[0]);
                 let zeros_count = attribute::int("count_include_pad", 1);
                 let how = [window(size, stride, pad), vec![zeros_count]].concat();
                 self.node("AveragePool", layer, vec![x], how)
@@ -186,8 +158,12 @@ impl Writer<'_> {
             x = self.node("Pad", &layer, vec![x, pads, outside], vec![]);
         }
         let w = self.weights(node.inputs[1], true);
-        let z = self.conv(&layer, x, w, how, node.inputs[1]);
+        let mut z = self.conv(&layer, x, w, how, node.inputs[1]);
         let (rank, numbers) = (node.shape.len(), &node.inputs[2..]);
+        if then != Then::Threshold {
+            // Sums are integers, and stay so only if no runtime multiplies the weights by what follows.
+            z = self.node("Round", &layer, vec![z], vec![]);
+        }
         match then {
             Then::Scale => self.by_channel("Mul", &layer, z, numbers[0], rank),
             Then::Affine { act } => self.affine(&node.layer, z, numbers, rank, act),
@@ -230,10 +206,7 @@ impl Writer<'_> {
         match act {
             Activation::Identity => x,
             Activation::Relu => self.node("Relu", layer, vec![x], vec![]),
-            Activation::Hardtanh => {
-                let ends = [-1.0, 1.0].map(|end| self.scalar(end));
-                self.node("Clip", layer, [vec![x], ends.to_vec()].concat(), vec![])
-            }
+            Activation::Hardtanh => self.with("Clip", layer, x, &[-1.0, 1.0]),
         }
     }
 
@@ -249,7 +222,7 @@ impl Writer<'_> {
         // the same side.
         let at: Vec<f32> = all.iter().map(|t| f32::from(t.at) - 0.5).collect();
         let above: Vec<f32> = all.iter().map(|t| if t.flip { -1.0 } else { 1.0 }).collect();
-        let shape = channels(all.len(), rank);
+        let shape = channels(all.len() as i64, rank);
         let at = self.floats(&name, &shape, &at);
         let reached = self.node("GreaterOrEqual", layer, vec![z, at], vec![]);
         let [above, below] = match above.iter().all(|&side| side > 0.0) {
@@ -264,9 +237,8 @@ impl Writer<'_> {
     }
 
     /// Rows less their mean, divided by their unbiased standard deviation.
-    fn standardize(&mut self, node: &Node) -> String {
+    fn standardize(&mut self, node: &Node, x: String) -> String {
         let (layer, rank) = (node.layer.as_str(), node.shape.len() as i64);
-        let x = self.value(node.inputs[0]);
         let columns: usize = self.graph.shape_of(node.inputs[0], 1)[1..].iter().product();
         if columns == 1 {
             return self.node("Identity", layer, vec![x], vec![]);
@@ -275,13 +247,12 @@ impl Writer<'_> {
         let mean = self.node("ReduceMean", layer, vec![x.clone()], axes.clone());
         let x = self.node("Sub", layer, vec![x, mean], vec![]);
         let squares = self.node("Mul", layer, vec![x.clone(), x.clone()], vec![]);
-        // With the mean of squares, large rows stay in range of 16-bit floats too.
         let variance = self.node("ReduceMean", layer, vec![squares], axes);
+        let unbiased = columns as f32 / (columns as f32 - 1.0);
+        let variance = self.with("Mul", layer, variance, &[unbiased]);
         let std = self.node("Sqrt", layer, vec![variance], vec![]);
-        let biased = self.scalar((columns as f32 / (columns as f32 - 1.0)).sqrt());
-        let std = self.node("Mul", layer, vec![std, biased], vec![]);
-        let least = self.scalar(f32::MIN_POSITIVE);
-        let std = self.node("Max", layer, vec![std, least], vec![]);
+        // Rows that are all the same become zeros.
+        let std = self.with("Max", layer, std, &[f32::MIN_POSITIVE]);
         self.node("Div", layer, vec![x, std], vec![])
     }
 
@@ -307,14 +278,15 @@ impl Writer<'_> {
 
     /// An operator on the node's inputs as they are.
     fn plain(&mut self, op: &str, node: &Node) -> String {
-        self.with(op, node, &[])
+        let inputs = node.inputs.iter().map(|input| self.value(*input)).collect();
+        self.node(op, &node.layer, inputs, vec![])
     }
 
-    /// An operator on the node's inputs and fixed scalars.
-    fn with(&mut self, op: &str, node: &Node, scalars: &[f32]) -> String {
-        let mut inputs: Vec<_> = node.inputs.iter().map(|input| self.value(*input)).collect();
+    /// An operator on `x` and fixed scalars.
+    fn with(&mut self, op: &str, layer: &str, x: String, scalars: &[f32]) -> String {
+        let mut inputs = vec![x];
         inputs.extend(scalars.iter().map(|x| self.scalar(*x)));
-        self.node(op, &node.layer, inputs, vec![])
+        self.node(op, layer, inputs, vec![])
     }
 
     /// An operator on `x` and one number a channel.
@@ -330,19 +302,19 @@ impl Writer<'_> {
             Source::Numbers(at) => {
                 let numbers = &self.graph.numbers[at];
                 let x = numbers.to_floats();
-                self.floats(&numbers.name, &channels(x.len(), rank), &x)
+                self.floats(&numbers.name, &channels(x.len() as i64, rank), &x)
             }
             Source::Node(at) if rank < 3 => self.values[at].clone(),
             Source::Node(at) => {
                 let numbers = self.values[at].clone();
-                self.reshape(layer, numbers, channels(-1, rank))
+                self.reshape(layer, numbers, &channels(-1, rank))
             }
         };
         self.node(op, layer, vec![x, numbers], vec![])
     }
 
-    fn reshape(&mut self, layer: &str, x: String, shape: impl IntoIterator<Item = i64>) -> String {
-        let shape = self.ints(&shape.into_iter().collect::<Vec<_>>());
+    fn reshape(&mut self, layer: &str, x: String, shape: &[i64]) -> String {
+        let shape = self.ints(shape);
         self.node("Reshape", layer, vec![x, shape], vec![])
     }
 
@@ -477,8 +449,7 @@ fn owner(parameter: &str) -> String {
 }
 
 /// The shape that puts a number a channel beside `N C …`.
-fn channels<N: TryInto<i64>>(c: N, rank: usize) -> Vec<i64> {
-    let c = c.try_into().ok().unwrap_or(-1);
+fn channels(c: i64, rank: usize) -> Vec<i64> {
     [vec![c], vec![1; rank.saturating_sub(2)]].concat()
 }
 
@@ -498,4 +469,140 @@ fn value(name: &str, node: &Node) -> ValueInfoProto {
     let shape = Some(TensorShapeProto { dim });
     let tensor_type = Some(TensorTypeProto { elem_type: TensorProto::FLOAT, shape });
     ValueInfoProto { name: name.into(), r#type: Some(TypeProto { tensor_type }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dirnet_engine::Threshold;
+
+    fn node(op: Op, inputs: Vec<Source>, layer: &str, shape: &[usize], axis: usize) -> Node {
+        Node { op, inputs, layer: layer.into(), shape: shape.to_vec(), axis }
+    }
+
+    fn floats(out: &GraphProto, name: &str) -> (Vec<i64>, Vec<f32>) {
+        let array = out.initializer.iter().find(|array| array.name == name).unwrap();
+        let x = array.raw_data.as_chunks().0.iter().map(|&x| f32::from_le_bytes(x)).collect();
+        (array.dims.clone(), x)
+    }
+
+    fn written(nodes: Vec<Node>, numbers: Vec<Numbers>) -> (GraphProto, Vec<String>) {
+        let graph = Graph { nodes, numbers };
+        graph.check().unwrap();
+        let out = write(&graph, Unpack::Function);
+        let nodes = out.node.iter().map(|n| format!("{} {}", n.op_type, n.input.join(" ")));
+        let nodes = nodes.collect();
+        (out, nodes)
+    }
+
+    #[test]
+    fn around_an_image_lies_what_the_network_has_there() {
+        let how = Conv { stride: 1, pad: 1, dilation: 1, groups: 1 };
+        for (pad, outside) in [(Pad::Zero, None), (Pad::Minus, Some(-1.0)), (Pad::Plus, Some(1.0))]
+        {
+            let op = Op::BinConv2d { how, pad, then: Then::Scale };
+            let inputs = vec![Source::Node(0), Source::Numbers(0), Source::Numbers(1)];
+            let nodes = vec![
+                node(Op::Input, vec![], "", &[1, 2, 4, 4], 0),
+                node(op, inputs, "conv", &[1, 3, 4, 4], 0),
+            ];
+            let numbers = vec![
+                Numbers::floats("conv.weight", &[3, 2, 3, 3], vec![0.5; 54]),
+                Numbers::floats("conv.scale", &[3], vec![1.0, 2.0, 3.0]),
+            ];
+            let (out, nodes) = written(nodes, numbers);
+            let conv = out.node.iter().find(|node| node.op_type == "Conv").unwrap();
+            let pads = &conv.attribute.iter().find(|a| a.name == "pads").unwrap().ints;
+            match outside {
+                None => assert_eq!((pads.as_slice(), nodes.len()), (&[1; 4][..], 6)),
+                Some(outside) => {
+                    assert_eq!(pads, &[0; 4]);
+                    let pad = out.node.iter().find(|node| node.op_type == "Pad").unwrap();
+                    assert_eq!(pad.input[1], "ints.0.0.1.1.0.0.1.1");
+                    assert_eq!(floats(&out, &pad.input[2]), (vec![], vec![outside]));
+                }
+            }
+            assert_eq!(floats(&out, "conv.scale").0, [3, 1, 1]);
+        }
+    }
+
+    #[test]
+    fn a_threshold_lies_between_two_sums() {
+        let thresholds = |flip| {
+            let all = vec![Threshold { at: 4, flip: false }, Threshold { at: -2, flip }];
+            Numbers { name: "bn.threshold".into(), shape: vec![2], values: Values::Thresholds(all) }
+        };
+        for flip in [false, true] {
+            let how = Conv { stride: 1, pad: 0, dilation: 1, groups: 1 };
+            let conv = |then| Op::BinConv2d { how, pad: Pad::Zero, then };
+            let inputs = |x, w, n| vec![Source::Node(x), Source::Numbers(w), Source::Numbers(n)];
+            let nodes = vec![
+                node(Op::Input, vec![], "", &[1, 2, 4, 4], 0),
+                node(conv(Then::Threshold), inputs(0, 0, 1), "bn", &[1, 2, 4, 4], 0),
+                node(conv(Then::Scale), inputs(1, 0, 2), "conv2", &[1, 2, 4, 4], 0),
+            ];
+            let numbers = vec![
+                Numbers::floats("conv.weight", &[2, 2, 1, 1], vec![1.0; 4]),
+                thresholds(flip),
+                Numbers::floats("conv2.scale", &[2], vec![1.0, 2.0]),
+            ];
+            let (out, nodes) = written(nodes, numbers);
+            assert_eq!(floats(&out, "bn.threshold"), (vec![2, 1, 1], vec![3.5, -2.5]));
+            // What has signs only is not asked for them again.
+            assert_eq!(nodes.iter().filter(|n| n.starts_with("GreaterOrEqual")).count(), 2);
+            let sides = if flip {
+                assert_eq!(floats(&out, "bn.threshold.above").1, [1.0, -1.0]);
+                assert_eq!(floats(&out, "bn.threshold.below").1, [-1.0, 1.0]);
+                "bn.threshold.above bn.threshold.below"
+            } else {
+                "float.1.0 float.-1.0"
+            };
+            assert!(nodes.contains(&format!("Where bn/GreaterOrEqual {sides}")), "{nodes:?}");
+        }
+    }
+
+    #[test]
+    fn levels_take_no_more_arrays_than_they_need() {
+        for (rows, expected) in [
+            ([[-0.5, 0.5], [-0.5, 0.5]], "float.-0.5 float.0.5"),
+            ([[-0.5, 0.5], [-2.0, 2.0]], "conv/Neg conv.weight.high"),
+            ([[-0.5, 0.5], [1.0, 2.0]], "conv.weight.low conv.weight.high"),
+        ] {
+            let x = rows.iter().flat_map(|row| (0..36).map(|i| row[usize::from(i % 5 == 0)]));
+            let weights = Numbers::floats("conv.weight", &[2, 4, 3, 3], x.collect());
+            let how = Conv { stride: 1, pad: 1, dilation: 1, groups: 1 };
+            let inputs = vec![Source::Node(0), Source::Numbers(0)];
+            let nodes = vec![
+                node(Op::Input, vec![], "", &[1, 4, 4, 4], 0),
+                node(Op::Conv2d(how), inputs, "conv", &[1, 2, 4, 4], 0),
+            ];
+            let (_, nodes) = written(nodes, vec![weights]);
+            let call = format!("UnpackBits conv.weight {expected}");
+            assert!(nodes.contains(&call), "{nodes:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_are_computed_are_laid_beside_their_channels() {
+        let nodes = vec![
+            node(Op::Input, vec![], "", &[1, 3, 4, 4], 0),
+            node(Op::GlobalAvgPool, vec![Source::Node(0)], "se", &[1, 3], 0),
+            node(Op::Reshape, vec![Source::Node(1)], "se", &[3], 0),
+            node(Op::Reshape, vec![Source::Node(0)], "se", &[1, 3, 4, 4], 1),
+            node(Op::MulChannels, vec![Source::Node(3), Source::Node(2)], "se", &[1, 3, 4, 4], 1),
+        ];
+        let (out, nodes) = written(nodes, vec![]);
+        assert_eq!(
+            nodes,
+            [
+                "GlobalAveragePool images",
+                "Flatten se/GlobalAveragePool",
+                "Reshape se/Flatten ints.-1",
+                "Reshape images ints.1.-1.4.4",
+                "Reshape se/Reshape ints.-1.1.1",
+                "Mul se/Reshape.2 se/Reshape.3",
+            ]
+        );
+        assert_eq!(out.node[5].output, ["logits"]);
+    }
 }
