@@ -208,22 +208,25 @@ fn edit(value: &mut Value, choices: &mut Choices<'_>) {
 
 /// Another operation for a node, and perhaps an attribute of its own.
 fn retype(header: &mut Value, choices: &mut Choices<'_>) {
-    let Some(nodes) = header["nodes"].as_array_mut() else { return };
+    let Some(nodes) = list(header, "nodes") else { return };
     let at = choices.of(nodes.len());
     let Some(node) = nodes.get_mut(at) else { return };
     let (op, _) = operation([4, 4, 8, 8], choices);
-    node["op"] = op;
-    node["axis"] = json!(choices.one(&[0, 0, 0, 1, 2]));
+    let axis = choices.one(&[0, 0, 0, 1, 2]);
+    if let Some(node) = node.as_object_mut() {
+        node.insert("op".into(), op);
+        node.insert("axis".into(), json!(axis));
+    }
 }
 
 /// One more node behind the last, with arrays of its own.
 fn grow(header: &mut Value, choices: &mut Choices<'_>) {
-    let Some(nodes) = header["nodes"].as_array() else { return };
+    let Some(nodes) = list(header, "nodes") else { return };
     let back = if choices.of(2) == 0 { 1 } else { 1 + choices.of(nodes.len()) };
     let (last, at) = (nodes.len(), nodes.len().saturating_sub(back));
-    let shape = nodes.get(at).map_or(vec![], |node| {
+    let shape: Vec<usize> = nodes.get(at).map_or(vec![], |node| {
         let shape = node["shape"].as_array().cloned().unwrap_or_default();
-        shape.iter().map(|n| n.as_u64().unwrap_or(1) as usize).collect()
+        shape.iter().map(|n| n.as_u64().unwrap_or(1).min(1 << 20) as usize).collect()
     });
     let (x, at) = match *shape.as_slice() {
         [1, c, h, w] => ([1, c, h, w], at),
@@ -239,7 +242,7 @@ fn grow(header: &mut Value, choices: &mut Choices<'_>) {
     let (op, arrays) = operation(x, choices);
     let mut inputs = vec![json!({"node": at})];
     for (shape, form) in arrays {
-        let there = header["numbers"].as_array().map_or(0, Vec::len);
+        let there = list(header, "numbers").map_or(0, |all| all.len());
         let name = format!("new {there}");
         push(header, "numbers", json!({"name": name, "shape": shape, "form": form}));
         inputs.push(json!({"numbers": there}));
@@ -251,8 +254,12 @@ fn grow(header: &mut Value, choices: &mut Choices<'_>) {
     push(header, "nodes", node);
 }
 
+fn list<'a>(header: &'a mut Value, key: &str) -> Option<&'a mut Vec<Value>> {
+    header.get_mut(key)?.as_array_mut()
+}
+
 fn push(header: &mut Value, key: &str, value: Value) {
-    if let Some(all) = header[key].as_array_mut() {
+    if let Some(all) = list(header, key) {
         all.push(value);
     }
 }
