@@ -100,7 +100,7 @@ impl Graph {
             n => return Err(format!("has {n} nodes, expected 1 to {NODES}")),
         }
         for (i, node) in self.nodes.iter().enumerate() {
-            limits::name("layer", &node.layer).map_err(|e| format!("node {i} {e}"))?;
+            limits::name("a layer", &node.layer).map_err(|e| format!("node {i} {e}"))?;
             self.check_node(i, node).map_err(|e| format!("node {i} ({}) {e}", node.layer))?;
         }
         let inputs = self.nodes.iter().flat_map(|node| &node.inputs);

@@ -176,12 +176,12 @@ fn product<const N: usize>(of: [u64; N]) -> u64 {
 pub(crate) fn name(what: &str, name: &str) -> Result<(), String> {
     if name.chars().take(NAME + 1).count() > NAME {
         return Err(format!(
-            "has a {what} of {} bytes, expected at most {NAME} characters",
+            "has {what} of {} bytes, expected at most {NAME} characters",
             name.len()
         ));
     }
     match name.chars().any(char::is_control) {
-        true => Err(format!("has a {what} {name:?} with a control character")),
+        true => Err(format!("has {what} {name:?} with a control character")),
         false => Ok(()),
     }
 }
