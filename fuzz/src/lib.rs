@@ -228,7 +228,7 @@ fn grow(header: &mut Value, choices: &mut Choices<'_>) {
     let (last, at) = (nodes.len(), nodes.len().saturating_sub(back));
     let shape: Vec<usize> = nodes.get(at).map_or(vec![], |node| {
         let shape = node["shape"].as_array().cloned().unwrap_or_default();
-        shape.iter().map(|n| n.as_u64().unwrap_or(1).min(1 << 20) as usize).collect()
+        shape.iter().map(|n| n.as_u64().unwrap_or(1).clamp(1, 1 << 20) as usize).collect()
     });
     let (x, at) = match *shape.as_slice() {
         [1, c, h, w] => ([1, c, h, w], at),
