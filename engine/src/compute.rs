@@ -1,77 +1,135 @@
 //! Operations on floats, each to the bit what the tape computes.
 
 use crate::op::Op;
+use crate::shape::AXES;
 use dirnet_kernels::elementwise::{add_channels, map, scale_channels, zip};
-use dirnet_kernels::norm_act::{Activation, NormAct, Numbers};
-use dirnet_kernels::{ConvGeom, PoolGeom, bits, conv, gemm, math, norm, par, pool, reduce};
+use dirnet_kernels::{PoolGeom, bits, gemm, math, norm, par, pool, reduce};
+use std::ops::Deref;
+
+/// A shape that needs no memory of its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dims {
+    sizes: [usize; AXES],
+    axes: usize,
+}
+
+impl Dims {
+    pub fn of(shape: &[usize]) -> Dims {
+        let mut sizes = [1; AXES];
+        sizes[..shape.len()].copy_from_slice(shape);
+        Dims { sizes, axes: shape.len() }
+    }
+    /// The same with an axis `n` times as long.
+    pub fn grown(mut self, axis: usize, n: usize) -> Dims {
+        self.sizes[axis] *= n;
+        self
+    }
+    pub fn len(&self) -> usize {
+        self.sizes.iter().product()
+    }
+    /// As `N C H W`: what lies behind the channels counts as pixels.
+    pub fn images(&self) -> [usize; 4] {
+        match **self {
+            [n, c, h, w] => [n, c, h, w],
+            _ => [self.sizes[0], self.sizes[1], self.sizes[2..].iter().product(), 1],
+        }
+    }
+}
+
+impl Deref for Dims {
+    type Target = [usize];
+    fn deref(&self) -> &[usize] {
+        &self.sizes[..self.axes]
+    }
+}
 
 /// Numbers and their shape.
 #[derive(Clone, Copy)]
 pub(crate) struct Array<'a> {
     pub x: &'a [f32],
-    pub shape: &'a [usize],
+    pub shape: Dims,
 }
 
 impl Array<'_> {
     /// `N C …` seen as `n` times `c` channels of `hw` numbers.
     fn channels(&self) -> [usize; 3] {
-        [self.shape[0], self.shape[1], self.shape[2..].iter().product()]
+        let [n, c, h, w] = self.shape.images();
+        [n, c, h * w]
     }
 }
 
-/// Room for what an operation keeps besides its output.
+/// Room for what a step keeps besides its output.
 #[derive(Debug, Default)]
 pub(crate) struct Room {
-    winners: Vec<u8>,
     numbers: Vec<f32>,
+    planes: Vec<u8>,
+    words: Vec<u64>,
 }
 
 impl Room {
-    /// Makes room for an operation on so many numbers.
-    pub fn reserve(&mut self, op: &Op, rows: usize, y_len: usize) {
-        let grow = |len: usize, wanted: usize| len.max(wanted);
-        if let Op::MaxPool2d { .. } = op {
-            self.winners.resize(grow(self.winners.len(), y_len), 0);
-        }
-        if let Op::Standardize = op {
-            self.numbers.resize(grow(self.numbers.len(), rows), 0.0);
+    /// Makes room for an operation whose output has this shape.
+    pub fn reserve(&mut self, op: &Op, shape: &[usize]) {
+        if *op == Op::Standardize {
+            grow(&mut self.numbers, shape[0]);
         }
     }
+    pub fn reserve_planes(&mut self, len: usize) {
+        grow(&mut self.planes, len);
+    }
+    pub fn reserve_words(&mut self, len: usize) {
+        grow(&mut self.words, len);
+    }
+    /// So many bytes for planes of signs.
+    pub fn planes(&mut self, len: usize) -> &mut [u8] {
+        &mut self.planes[..len]
+    }
+    /// So many words for rows of signs.
+    pub fn words(&mut self, len: usize) -> &mut [u64] {
+        &mut self.words[..len]
+    }
+}
+
+fn grow<T: Clone + Default>(room: &mut Vec<T>, len: usize) {
+    room.resize(room.len().max(len), T::default());
 }
 
 /// Computes a node other than the input and binary layers. Shapes are those that the graph was checked
 /// for.
-pub(crate) fn compute(op: &Op, x: &[Array<'_>], y_shape: &[usize], y: &mut [f32], room: &mut Room) {
-    let first = x[0];
+pub(crate) fn compute<'a>(
+    op: &Op,
+    inputs: usize,
+    x: &(dyn Fn(usize) -> Array<'a> + Sync),
+    y_shape: &[usize],
+    y: &mut [f32],
+    room: &mut Room,
+) {
+    let first = x(0);
     match *op {
-        Op::Input | Op::BinConv2d { .. } | Op::BinLinear => unreachable!("no operation on floats"),
-        Op::Conv2d(how) => {
-            let g = ConvGeom::new(first.shape, x[1].shape, how);
-            conv::conv2d(&g, first.x, x[1].x, y);
+        Op::Input | Op::Conv2d(_) | Op::Affine { .. } | Op::BinConv2d { .. } | Op::BinLinear => {
+            unreachable!("no operation on floats")
         }
         Op::Linear => {
-            let (n, k, o) = (first.shape[0], first.shape[1], x[1].shape[0]);
-            gemm::gemm(n, k, o, first.x, false, x[1].x, true, y);
+            let (n, k, o) = (first.shape[0], first.shape[1], x(1).shape[0]);
+            gemm::gemm(n, k, o, first.x, false, x(1).x, true, y);
         }
-        Op::Affine { act } => affine(x, act, y),
         Op::AddChannels => {
             let [n, c, hw] = first.channels();
-            add_channels(n, c, hw, first.x, x[1].x, y);
+            add_channels(n, c, hw, first.x, x(1).x, y);
         }
         Op::MulChannels => {
             let [n, c, hw] = first.channels();
-            scale_channels(n, c, hw, first.x, x[1].x, y);
+            scale_channels(n, c, hw, first.x, x(1).x, y);
         }
         Op::MulPixels => {
             let [_, c, hw] = first.channels();
             par::chunks(y, hw, |row, y| {
-                let (x, k) = (&first.x[row * hw..][..hw], &x[1].x[row / c * hw..][..hw]);
+                let (x, k) = (&first.x[row * hw..][..hw], &x(1).x[row / c * hw..][..hw]);
                 y.iter_mut().zip(x.iter().zip(k)).for_each(|(y, (x, k))| *y = x * k);
             });
         }
-        Op::Add => zip(first.x, x[1].x, y, |a, b| a + b),
-        Op::Sub => zip(first.x, x[1].x, y, |a, b| a - b),
-        Op::Mul => zip(first.x, x[1].x, y, |a, b| a * b),
+        Op::Add => zip(first.x, x(1).x, y, |a, b| a + b),
+        Op::Sub => zip(first.x, x(1).x, y, |a, b| a - b),
+        Op::Mul => zip(first.x, x(1).x, y, |a, b| a * b),
         Op::Scale { factor } => map(first.x, y, |x| x * factor),
         Op::Shift { by } => map(first.x, y, |x| x + by),
         Op::Relu => map(first.x, y, |x| x.max(0.0)),
@@ -85,7 +143,7 @@ pub(crate) fn compute(op: &Op, x: &[Array<'_>], y_shape: &[usize], y: &mut [f32]
         Op::Prelu => {
             let [_, c, hw] = first.channels();
             par::chunks(y, hw, |row, y| {
-                let (x, a) = (&first.x[row * hw..][..hw], x[1].x[row % c]);
+                let (x, a) = (&first.x[row * hw..][..hw], x(1).x[row % c]);
                 y.iter_mut().zip(x).for_each(|(y, &x)| *y = if x > 0.0 { x } else { a * x });
             });
         }
@@ -109,7 +167,7 @@ pub(crate) fn compute(op: &Op, x: &[Array<'_>], y_shape: &[usize], y: &mut [f32]
             copy_channels(first.x, [c, 0], y, [y_shape[1], before], c, hw);
         }
         Op::Subsample { start, step } => {
-            let &[_, _, h, w] = first.shape else { unreachable!("checked") };
+            let &[_, _, h, w] = &*first.shape else { unreachable!("checked") };
             let (oh, ow) = (y_shape[2], y_shape[3]);
             let at = |i: usize, size: usize| (start + i * step).min(size - 1);
             par::chunks(y, oh * ow, |plane, y| {
@@ -121,39 +179,25 @@ pub(crate) fn compute(op: &Op, x: &[Array<'_>], y_shape: &[usize], y: &mut [f32]
         }
         Op::Concat => {
             let mut at = 0;
-            for part in x {
+            for part in (0..inputs).map(x) {
                 let [_, c, hw] = part.channels();
                 copy_channels(part.x, [c, 0], y, [y_shape[1], at], c, hw);
                 at += c;
             }
         }
         Op::MaxPool2d { size, stride, pad } => {
-            let g = PoolGeom::new(first.shape, size, stride, pad);
-            pool::max_pool2d(&g, first.x, y, &mut room.winners[..g.y_len()]);
+            let g = PoolGeom::new(&first.shape, size, stride, pad);
+            pool::max_pool2d_of(&g, first.x, None, y);
         }
         Op::AvgPool2d { size, stride, pad } => {
-            pool::avg_pool2d(&PoolGeom::new(first.shape, size, stride, pad), first.x, y);
+            pool::avg_pool2d(&PoolGeom::new(&first.shape, size, stride, pad), first.x, y);
         }
         Op::GlobalAvgPool => {
-            let &[n, c, h, w] = first.shape else { unreachable!("checked") };
+            let &[n, c, h, w] = &*first.shape else { unreachable!("checked") };
             reduce::sum_rows(n * c, h * w, first.x, y);
             y.iter_mut().for_each(|y| *y /= (h * w) as f32);
         }
     }
-}
-
-fn affine(x: &[Array<'_>], act: Activation, y: &mut [f32]) {
-    let [n, c, hw] = x[0].channels();
-    let zeros = vec![0.0; c];
-    let job = NormAct {
-        size: [n, c, hw, 1],
-        x: Numbers::Floats(x[0].x),
-        mean: &zeros,
-        scale: x[1].x,
-        shift: x[2].x,
-        act,
-    };
-    job.forward(x.get(3).map(|r| r.x), Some(y), false, false);
 }
 
 /// Copies `len` channels of `area` numbers for each image, between two batches of which each is given as

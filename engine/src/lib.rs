@@ -12,6 +12,6 @@ mod shape;
 pub use file::{Broken, Card, MAGIC, Packed};
 pub use graph::{Graph, Node, Source};
 pub use limits::Load;
-pub use net::{Net, Seen};
+pub use net::{Net, Planes, Seen};
 pub use numbers::{Bits, Form, Numbers, Threshold, Values};
 pub use op::{Op, Then};

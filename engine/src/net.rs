@@ -1,19 +1,24 @@
 //! A packed network made ready to run: its steps, and the buffers between them.
 
-use crate::compute::{Array, Room, compute};
+use crate::compute::{Array, Dims, Room, compute};
 use crate::graph::{Graph, Source};
-use crate::numbers::{Threshold, Values};
+use crate::numbers::Values;
 use crate::op::{Op, Then};
-use dirnet_kernels::bits::{self, Filters, Image, Pad, Rows};
-use dirnet_kernels::norm_act::{self, Activation, NormAct};
-use dirnet_kernels::{Conv, ConvGeom, elementwise};
+use dirnet_kernels::bits::{
+    self, Filters, Prepared, PreparedDense, Rows, Thresholds, Transform, pack_planes, pack_rows,
+};
+use dirnet_kernels::norm_act::Activation;
+use dirnet_kernels::pool::max_pool2d_of;
+use dirnet_kernels::{ConvGeom, PoolGeom, conv};
 
 /// A network, ready for images.
 ///
-/// All that it needs is made by [`Net::new`] and lives on from image to image.
+/// All that it needs is made by [`Net::new`] and lives on from image to image: on a worker thread of
+/// [`par::with_threads`](dirnet_kernels::par::with_threads) nothing is allocated after the first one.
 #[derive(Debug)]
 pub struct Net {
-    graph: Graph,
+    input: Vec<usize>,
+    outputs: usize,
     steps: Vec<Step>,
     buffers: Buffers,
     room: Room,
@@ -24,7 +29,8 @@ pub struct Net {
 #[derive(Debug, Default)]
 struct Buffers {
     floats: Vec<Vec<f32>>,
-    signs: Vec<Option<Image>>,
+    /// Planes of bits, four channels to a byte.
+    signs: Vec<Vec<u8>>,
 }
 
 /// One operation with its numbers laid out, and where its inputs and outputs lie.
@@ -33,7 +39,7 @@ struct Step {
     node: usize,
     what: What,
     inputs: Vec<Input>,
-    shape: Vec<usize>,
+    shape: Dims,
     axis: usize,
     floats: Option<usize>,
     signs: Option<usize>,
@@ -45,42 +51,26 @@ enum What {
     /// The numbers of another step, seen in another shape.
     Alias,
     Floats(Op),
-    Affine(Affine),
-    BinConv {
-        how: Conv,
-        pad: Pad,
-        filters: Filters,
-        w: [usize; 4],
-        then: Made,
-    },
-    BinLinear {
-        w: Rows,
-        o: usize,
-        k: usize,
-        scale: Vec<f32>,
-    },
+    Affine(Made),
+    Conv(conv::Prepared),
+    /// The largest of a window of an affine map, which is nowhere else.
+    Pool { size: usize, stride: usize, pad: usize, of: Made },
+    BinConv(Prepared, Made),
+    BinLinear(PreparedDense, Made),
 }
 
-/// What is made of the sums of a binary convolution.
+/// What is made of the numbers of a layer, each with its numbers a channel.
 #[derive(Debug)]
 enum Made {
     Scaled(Vec<f32>),
-    Affine(Vec<f32>, Affine),
-    Signs(Vec<Threshold>),
-}
-
-#[derive(Debug)]
-struct Affine {
-    a: Vec<f32>,
-    b: Vec<f32>,
-    zeros: Vec<f32>,
-    act: Activation,
+    Affine { scale: Vec<f32>, a: Vec<f32>, b: Vec<f32>, act: Activation },
+    Signs(Thresholds),
 }
 
 #[derive(Debug)]
 struct Input {
     from: From,
-    shape: Vec<usize>,
+    shape: Dims,
     /// The axis that grows with the batch, if any does.
     axis: Option<usize>,
 }
@@ -94,12 +84,34 @@ enum From {
 }
 
 /// What a node came to, as [`Net::watch`] shows it.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Seen<'a> {
     /// Its numbers.
     Floats(&'a [f32]),
     /// The signs of its numbers, which is all that anybody reads of them.
-    Signs(&'a Image),
+    Signs(Planes<'a>),
+}
+
+/// Signs of images: planes of bytes, of which each has four channels of a pixel in its lower bits.
+#[derive(Clone, Copy, Debug)]
+pub struct Planes<'a> {
+    bytes: &'a [u8],
+    channels: usize,
+    area: usize,
+}
+
+impl Planes<'_> {
+    /// The sign of each number, `N C H W`: +1 or -1.
+    pub fn iter(&self) -> impl Iterator<Item = f32> + '_ {
+        let image = self.channels.div_ceil(4) * self.area;
+        let each = move |(image, c, pixel): (&[u8], usize, usize)| {
+            let bit = image[c / 4 * self.area + pixel] >> (c % 4) & 1;
+            if bit == 1 { 1.0 } else { -1.0 }
+        };
+        self.bytes.chunks_exact(image).flat_map(move |image| {
+            (0..self.channels * self.area).map(move |i| each((image, i / self.area, i % self.area)))
+        })
+    }
 }
 
 impl Net {
@@ -110,22 +122,31 @@ impl Net {
     pub fn new(graph: Graph, batch: usize) -> Result<Self, crate::Broken> {
         graph.check().map_err(crate::Broken)?;
         let batch = batch.max(1);
-        let plan = Plan::of(&graph);
+        let plan = Plan::of(&graph).map_err(crate::Broken)?;
         let mut room = Room::default();
         let mut steps = Vec::with_capacity(graph.nodes.len());
         for (at, node) in graph.nodes.iter().enumerate() {
             if plan.floats[at].is_none() && plan.signs[at].is_none() {
                 continue; // nobody reads it
             }
-            let what = if plan.alias[at] { What::Alias } else { what(&graph, at) };
-            let shape = node.shape_of(batch);
-            let rows = shape.first().copied().unwrap_or(1);
-            room.reserve(&node.op, rows, node.len() * batch);
+            let what = match plan.pooled[at] {
+                _ if plan.alias[at] => What::Alias,
+                Some(affine) => pool(&graph, at, affine),
+                None => what(&graph, at, batch),
+            };
+            room.reserve(&node.op, &node.shape_of(batch));
+            match &what {
+                What::BinConv(prepared, _) => room.reserve_planes(prepared.x_len(batch)),
+                What::BinLinear(prepared, _) => {
+                    room.reserve_words(batch * prepared.size()[1].div_ceil(64));
+                }
+                _ => {}
+            }
             steps.push(Step {
                 node: at,
                 inputs: inputs(&graph, at, &what, &plan),
                 what,
-                shape: node.shape.clone(),
+                shape: Dims::of(&node.shape),
                 axis: node.axis,
                 floats: plan.floats[at],
                 signs: plan.signs[at],
@@ -133,14 +154,20 @@ impl Net {
         }
         let buffers = Buffers {
             floats: plan.sizes.iter().map(|&len| vec![0.0; len * batch]).collect(),
-            signs: (0..plan.signs_slots).map(|_| None).collect(),
+            signs: plan.plane_sizes.iter().map(|&len| vec![0; len * batch]).collect(),
         };
-        Ok(Net { graph, steps, buffers, room, batch })
+        let (input, outputs) = (graph.input().to_vec(), graph.outputs());
+        Ok(Net { input, outputs, steps, buffers, room, batch })
     }
 
-    /// The network.
-    pub fn graph(&self) -> &Graph {
-        &self.graph
+    /// The shape of one image, `C H W`.
+    pub fn input(&self) -> &[usize] {
+        &self.input
+    }
+
+    /// How many numbers come out for an image.
+    pub fn outputs(&self) -> usize {
+        self.outputs
     }
 
     /// The most images of one batch.
@@ -163,160 +190,118 @@ impl Net {
     /// As [`Net::run`].
     #[track_caller]
     pub fn watch(&mut self, images: &[f32], see: &mut dyn FnMut(usize, Seen<'_>)) -> &[f32] {
-        let size: usize = self.graph.input().iter().product();
+        let size: usize = self.input.iter().product();
         let n = images.len() / size;
-        assert!(n > 0 && n * size == images.len(), "images of {:?}", self.graph.input());
+        assert!(n > 0 && n * size == images.len(), "images of {:?}", self.input);
         assert!(n <= self.batch, "{n} images, planned for at most {}", self.batch);
         for step in &self.steps {
             step.run(n, images, &mut self.buffers, &mut self.room);
-            let shown = match (step.floats, step.signs) {
-                (Some(slot), _) => Seen::Floats(&self.buffers.floats[slot][..n * len(&step.shape)]),
-                (None, Some(slot)) => match &self.buffers.signs[slot] {
-                    Some(signs) => Seen::Signs(signs),
-                    None => continue,
-                },
-                (None, None) => continue,
-            };
-            see(step.node, shown);
+            if let Some(seen) = step.seen(n, &self.buffers) {
+                see(step.node, seen);
+            }
         }
         let last = self.steps.last().expect("a checked graph has a node");
         let slot = last.floats.expect("the output is kept as floats");
-        &self.buffers.floats[slot][..n * len(&last.shape)]
+        &self.buffers.floats[slot][..n * last.shape.len()]
     }
-}
-
-fn len(shape: &[usize]) -> usize {
-    shape.iter().product()
-}
-
-fn scaled(shape: &[usize], axis: usize, n: usize) -> Vec<usize> {
-    let mut shape = shape.to_vec();
-    shape[axis] *= n;
-    shape
 }
 
 impl Step {
     fn run(&self, n: usize, images: &[f32], buffers: &mut Buffers, room: &mut Room) {
-        if let What::Alias = self.what {
-            return self.pack(n, buffers);
-        }
-        let mut y = self.floats.map(|slot| std::mem::take(&mut buffers.floats[slot]));
-        let mut signs = None;
-        let len = n * len(&self.shape);
-        let out = y.as_mut().map(|y| &mut y[..len]);
+        let shape = self.shape.grown(self.axis, n);
+        let mut floats = self.floats.map(|slot| std::mem::take(&mut buffers.floats[slot]));
+        let mut signs = self.signs.map(|slot| std::mem::take(&mut buffers.signs[slot]));
+        let mut y = floats.as_mut().map(|y| &mut y[..shape.len()]);
+        let mut planes = signs.as_mut().map(|s| &mut s[..planes_len(&shape)]);
+        let input = |i: usize| {
+            let input = &self.inputs[i];
+            let shape = input.axis.map_or(input.shape, |axis| input.shape.grown(axis, n));
+            Array { x: &input.floats(buffers)[..shape.len()], shape }
+        };
+        let residual = (self.inputs.len() > 1).then(|| input(1).x);
         match &self.what {
             What::Alias => {}
             What::Images => {
-                if let Some(y) = out {
+                if let Some(y) = &mut y {
                     y.copy_from_slice(images);
                 }
             }
             What::Floats(op) => {
-                let shapes: Vec<_> = self.inputs.iter().map(|input| input.shape(n)).collect();
-                let arrays = self.inputs.iter().zip(&shapes);
-                let arrays: Vec<_> = arrays
-                    .map(|(input, shape)| Array {
-                        x: &input.floats(buffers)[..shape.iter().product()],
-                        shape,
-                    })
-                    .collect();
-                let shape = scaled(&self.shape, self.axis, n);
-                compute(op, &arrays, &shape, out.expect("floats are made"), room);
+                let y = y.as_mut().expect("floats are made");
+                compute(op, self.inputs.len(), &input, &shape, y, room);
             }
-            What::Affine(affine) => {
-                let shape = scaled(&self.shape, self.axis, n);
-                let x = norm_act::Numbers::Floats(&self.inputs[0].floats(buffers)[..len]);
-                let residual = self.inputs.get(1).map(|r| &r.floats(buffers)[..len]);
-                signs = affine.job(&shape, x).forward(residual, out, self.signs.is_some(), false).1;
+            What::Conv(conv) => conv.run(n, input(0).x, y.as_mut().expect("floats are made")),
+            What::Affine(then) => {
+                let (y, planes) = (y.as_deref_mut(), planes.as_deref_mut());
+                bits::transform(shape.images(), input(0).x, &then.transform(), residual, y, planes);
             }
-            What::BinConv { how, pad, filters, w, then } => {
-                let input = &self.inputs[0];
-                let x_shape = input.shape(n);
-                let g = ConvGeom::new(&x_shape, w, *how);
-                let packed;
-                let x = match input {
-                    Input { from: From::Signs(slot), .. } => {
-                        buffers.signs[*slot].as_ref().expect("made before")
-                    }
+            What::Pool { size, stride, pad, of } => {
+                let x = input(0);
+                let g = PoolGeom::new(&x.shape, *size, *stride, *pad);
+                let y = y.as_mut().expect("floats are made");
+                max_pool2d_of(&g, x.x, Some(&of.transform()), y);
+            }
+            What::BinConv(conv, then) => {
+                let x = match self.inputs[0].from {
+                    From::Signs(slot) => &buffers.signs[slot][..conv.x_len(n)],
                     _ => {
-                        packed = Image::pack(&g, &input.floats(buffers)[..g.x_len()]);
-                        &packed
+                        let (x, groups) = (input(0), conv.geom().how.groups);
+                        let packed = room.planes(conv.x_len(n));
+                        pack_planes(x.shape.images(), groups, x.x, packed);
+                        packed
                     }
                 };
-                let mut z = vec![0; g.y_len()];
-                bits::conv2d_i16(&g, x, filters, *pad, &mut z);
-                let shape = g.y();
-                match then {
-                    Made::Scaled(scale) => {
-                        let y = out.expect("floats are made");
-                        let area = g.oh * g.ow;
-                        for (row, (y, z)) in y.chunks_mut(area).zip(z.chunks(area)).enumerate() {
-                            let scale = scale[row % g.o];
-                            y.iter_mut().zip(z).for_each(|(y, &z)| *y = f32::from(z) * scale);
-                        }
-                    }
-                    Made::Affine(scale, affine) => {
-                        let x = norm_act::Numbers::Integers { z: &z, scale, sums: None };
-                        let residual = self.inputs.get(1).map(|r| &r.floats(buffers)[..len]);
-                        let job = affine.job(&shape, x);
-                        signs = job.forward(residual, out, self.signs.is_some(), false).1;
-                    }
-                    Made::Signs(thresholds) => {
-                        let area = g.oh * g.ow;
-                        let mut y = vec![0.0; z.len()];
-                        for (row, (y, z)) in y.chunks_mut(area).zip(z.chunks(area)).enumerate() {
-                            let at = thresholds[row % g.o];
-                            y.iter_mut()
-                                .zip(z)
-                                .for_each(|(y, &z)| *y = if at.of(z) { 1.0 } else { -1.0 });
-                        }
-                        signs = Some(pack(&shape, &y));
-                        if let Some(out) = out {
-                            out.copy_from_slice(&y);
-                        }
-                    }
-                }
+                let (y, planes) = (y.as_deref_mut(), planes.as_deref_mut());
+                conv.run(n, x, &then.transform(), residual, y, planes);
             }
-            What::BinLinear { w, o, k, scale } => {
-                let y = out.expect("floats are made");
-                let x = &self.inputs[0].floats(buffers)[..n * k];
-                bits::dense(n, *k, *o, &Rows::pack(n, *k, x), w, y);
-                let z = y.to_vec();
-                elementwise::scale_channels(n, *o, 1, &z, scale, y);
+            What::BinLinear(dense, then) => {
+                let [_, k] = dense.size();
+                let words = room.words(n * k.div_ceil(64));
+                pack_rows(k, input(0).x, words);
+                let y = y.as_deref_mut();
+                dense.run(n, words, &then.transform(), None, y, None);
             }
         }
-        if let (Some(slot), Some(y)) = (self.floats, y) {
-            buffers.floats[slot] = y;
+        // Signs that the step itself has not made are those of its floats.
+        let makes = matches!(self.what, What::Affine(_) | What::BinConv(..));
+        if let (false, Some(y), Some(planes)) = (makes, &y, &mut planes) {
+            pack_planes(shape.images(), 1, y, planes);
         }
-        match (self.signs, signs) {
-            (Some(slot), signs @ Some(_)) => buffers.signs[slot] = signs,
-            _ => self.pack(n, buffers),
+        if let (Some(slot), Some(floats)) = (self.floats, floats) {
+            buffers.floats[slot] = floats;
+        }
+        if let (Some(slot), Some(signs)) = (self.signs, signs) {
+            buffers.signs[slot] = signs;
         }
     }
 
-    /// The signs of its floats, where they are wanted.
-    fn pack(&self, n: usize, buffers: &mut Buffers) {
-        if let (Some(slot), Some(floats)) = (self.signs, self.floats) {
-            let shape = scaled(&self.shape, self.axis, n);
-            buffers.signs[slot] = Some(pack(&shape, &buffers.floats[floats][..len(&shape)]));
+    fn seen<'a>(&self, n: usize, buffers: &'a Buffers) -> Option<Seen<'a>> {
+        let shape = self.shape.grown(self.axis, n);
+        match (self.floats, self.signs) {
+            (Some(slot), _) => Some(Seen::Floats(&buffers.floats[slot][..shape.len()])),
+            (None, Some(slot)) => {
+                let bytes = &buffers.signs[slot][..planes_len(&shape)];
+                let [_, channels, h, w] = shape.images();
+                Some(Seen::Signs(Planes { bytes, channels, area: h * w }))
+            }
+            (None, None) => None,
         }
     }
 }
 
-fn pack(shape: &[usize], x: &[f32]) -> Image {
-    let c = shape[1];
-    let g = ConvGeom::new(shape, &[1, c, 1, 1], Conv::valid());
-    Image::pack(&g, x)
+/// Bytes of the planes of some images.
+fn planes_len(shape: &Dims) -> usize {
+    let [n, c, h, w] = shape.images();
+    n * c.div_ceil(4) * h * w
 }
 
-impl Affine {
-    fn job<'a>(&'a self, shape: &[usize], x: norm_act::Numbers<'a>) -> NormAct<'a> {
-        let size = [shape[0], shape[1], shape[2..].iter().product(), 1];
-        let size = match *shape {
-            [n, c, h, w] => [n, c, h, w],
-            _ => size,
-        };
-        NormAct { size, x, mean: &self.zeros, scale: &self.a, shift: &self.b, act: self.act }
+impl Made {
+    fn transform(&self) -> Transform<'_> {
+        match self {
+            Made::Scaled(scale) => Transform::Scale { scale },
+            Made::Affine { scale, a, b, act } => Transform::Affine { scale, a, b, act: *act },
+            Made::Signs(thresholds) => Transform::Threshold(thresholds),
+        }
     }
 }
 
@@ -328,73 +313,107 @@ impl Input {
             From::Signs(_) => unreachable!("signs are read as such"),
         }
     }
-
-    fn shape(&self, n: usize) -> Vec<usize> {
-        self.axis.map_or(self.shape.clone(), |axis| scaled(&self.shape, axis, n))
-    }
 }
 
 /// What a node computes, with its numbers laid out.
-fn what(graph: &Graph, at: usize) -> What {
+fn what(graph: &Graph, at: usize, batch: usize) -> What {
     let node = &graph.nodes[at];
     let numbers = |input: usize| match node.inputs[input] {
         Source::Numbers(i) => &graph.numbers[i],
         Source::Node(_) => unreachable!("checked to be fixed"),
     };
     let floats = |input: usize| numbers(input).to_floats();
-    let affine = |first: usize, act: Activation| {
-        let (a, b) = (floats(first), floats(first + 1));
-        Affine { zeros: vec![0.0; a.len()], a, b, act }
-    };
     match node.op {
         Op::Input => What::Images,
-        Op::Affine { act } => What::Affine(affine(1, act)),
+        Op::Affine { act } => {
+            let (a, b) = (floats(1), floats(2));
+            What::Affine(Made::Affine { scale: vec![1.0; a.len()], a, b, act })
+        }
+        Op::Conv2d(how) => {
+            let x = graph.shape_of(node.inputs[0], batch);
+            let g = ConvGeom::new(&x, &numbers(1).shape, how);
+            What::Conv(conv::Prepared::new(&g, &floats(1)))
+        }
         Op::BinConv2d { how, pad, then } => {
-            let x = graph.shape_of(node.inputs[0], 1);
-            let &[o, c, kh, kw] = numbers(1).shape.as_slice() else { unreachable!("checked") };
-            let w = [o, c, kh, kw];
-            let g = ConvGeom::new(&x, &w, how);
-            let then = match then {
+            let x = graph.shape_of(node.inputs[0], batch);
+            let g = ConvGeom::new(&x, &numbers(1).shape, how);
+            let made = match then {
                 Then::Scale => Made::Scaled(floats(2)),
-                Then::Affine { act } => Made::Affine(vec![1.0; o], affine(2, act)),
-                Then::ScaledAffine { act } => Made::Affine(floats(2), affine(3, act)),
+                Then::Affine { act } => {
+                    Made::Affine { scale: vec![1.0; g.o], a: floats(2), b: floats(3), act }
+                }
+                Then::ScaledAffine { act } => {
+                    Made::Affine { scale: floats(2), a: floats(3), b: floats(4), act }
+                }
                 Then::Threshold => match &numbers(2).values {
-                    Values::Thresholds(all) => Made::Signs(all.clone()),
+                    Values::Thresholds(all) => {
+                        let always =
+                            |at: i16| if at == i16::MIN { f32::NEG_INFINITY } else { at.into() };
+                        let at: Vec<f32> = all.iter().map(|t| always(t.at)).collect();
+                        let flip: Vec<bool> = all.iter().map(|t| t.flip).collect();
+                        Made::Signs(Thresholds::new(&at, &flip))
+                    }
                     _ => unreachable!("checked"),
                 },
             };
-            What::BinConv { how, pad, filters: Filters::pack(&g, &floats(1)), w, then }
+            let filters = match &numbers(1).values {
+                Values::Signs(bits) => Filters::of_signs(&g, |i| bits.get(i)),
+                _ => Filters::pack(&g, &floats(1)),
+            };
+            What::BinConv(Prepared::new(&g, pad, &filters), made)
         }
         Op::BinLinear => {
             let &[o, k] = numbers(1).shape.as_slice() else { unreachable!("checked") };
-            What::BinLinear { w: Rows::pack(o, k, &floats(1)), o, k, scale: floats(2) }
+            let dense = PreparedDense::new(&Rows::pack(o, k, &floats(1)));
+            What::BinLinear(dense, Made::Scaled(floats(2)))
         }
         op => What::Floats(op),
     }
 }
 
+/// A pool of an affine map.
+fn pool(graph: &Graph, at: usize, affine: usize) -> What {
+    match (graph.nodes[at].op, what(graph, affine, 1)) {
+        (Op::MaxPool2d { size, stride, pad }, What::Affine(of)) => {
+            What::Pool { size, stride, pad, of }
+        }
+        (op, _) => What::Floats(op),
+    }
+}
+
+/// The affine map that a pool reads, if it adds nothing and nobody else does.
+fn pooled(graph: &Graph, at: usize) -> Option<usize> {
+    let node = &graph.nodes[at];
+    let (Op::MaxPool2d { .. }, &[Source::Node(from)]) = (node.op, node.inputs.as_slice()) else {
+        return None;
+    };
+    let affine = &graph.nodes[from];
+    let plain = matches!(affine.op, Op::Affine { .. }) && affine.inputs.len() == 3;
+    (plain && graph.readers(from).count() == 1).then_some(from)
+}
+
 /// What a step reads, without the numbers that it has laid out itself.
 fn inputs(graph: &Graph, at: usize, what: &What, plan: &Plan) -> Vec<Input> {
-    let node = &graph.nodes[at];
-    let own = |input: usize| match what {
-        What::Images | What::Alias | What::Floats(_) => false,
-        What::Affine(_) => input == 1 || input == 2,
-        What::BinConv { .. } | What::BinLinear { .. } => input > 0,
+    let node = &graph.nodes[plan.pooled[at].unwrap_or(at)];
+    let laid_out = !matches!(what, What::Images | What::Alias | What::Floats(_));
+    let own = match node.op {
+        Op::BinConv2d { then, .. } => 1..2 + then.numbers(),
+        _ if laid_out => 1..3,
+        _ => 0..0,
     };
     let input = |(input, &source): (usize, &Source)| match source {
-        // A residual is a node even where all else is fixed.
-        Source::Numbers(_) if own(input) => None,
+        _ if own.contains(&input) => None,
         Source::Numbers(i) => {
             let numbers = &graph.numbers[i];
             let from = From::Fixed(numbers.to_floats());
-            Some(Input { from, shape: numbers.shape.clone(), axis: None })
+            Some(Input { from, shape: Dims::of(&numbers.shape), axis: None })
         }
         Source::Node(i) => {
             let signs = plan.by_signs(graph, (at, input)).then(|| plan.signs[i]).flatten();
             let floats = || From::Floats(plan.floats[i].expect("somebody reads them"));
             let from = signs.map_or_else(floats, From::Signs);
             let node = &graph.nodes[i];
-            Some(Input { from, shape: node.shape.clone(), axis: Some(node.axis) })
+            Some(Input { from, shape: Dims::of(&node.shape), axis: Some(node.axis) })
         }
     };
     node.inputs.iter().enumerate().filter_map(input).collect()
@@ -408,22 +427,29 @@ struct Plan {
     signs: Vec<Option<usize>>,
     /// Whether a node is only another view of its input.
     alias: Vec<bool>,
+    /// The affine map that a pool takes the largest of, if nobody else reads it.
+    pooled: Vec<Option<usize>>,
     /// Floats of each buffer, for one image.
     sizes: Vec<usize>,
-    signs_slots: usize,
+    /// Bytes of each buffer of signs, for one image.
+    plane_sizes: Vec<usize>,
 }
 
 impl Plan {
-    fn of(graph: &Graph) -> Plan {
+    /// # Errors
+    /// If a node that makes signs alone is read for more.
+    fn of(graph: &Graph) -> Result<Plan, String> {
         let n = graph.nodes.len();
         let mut plan = Plan {
             floats: vec![None; n],
             signs: vec![None; n],
             alias: vec![false; n],
+            pooled: (0..n).map(|at| pooled(graph, at)).collect(),
             sizes: Vec::new(),
-            signs_slots: 0,
+            plane_sizes: Vec::new(),
         };
         let mut last = vec![0; n];
+        let joined: Vec<usize> = plan.pooled.iter().flatten().copied().collect();
         let (mut reads_floats, mut reads_signs) = (vec![false; n], vec![false; n]);
         reads_floats[n - 1] = true;
         last[n - 1] = n;
@@ -438,7 +464,17 @@ impl Plan {
             let makes = matches!(node.op, Op::Affine { .. } | Op::BinConv2d { .. });
             let bare = matches!(node.op, Op::BinConv2d { then: Then::Scale, .. });
             reads_floats[at] |= reads_signs[at] && (!makes || bare);
-            for (input, &source) in node.inputs.iter().enumerate() {
+            if reads_floats[at] && matches!(node.op, Op::BinConv2d { then: Then::Threshold, .. }) {
+                return Err(format!(
+                    "node {at} ({}) makes signs, and is read for more",
+                    node.layer
+                ));
+            }
+            if joined.contains(&at) {
+                continue;
+            }
+            let read = &graph.nodes[plan.pooled[at].unwrap_or(at)].inputs;
+            for (input, &source) in read.iter().enumerate() {
                 let Source::Node(from) = source else { continue };
                 last[from] = last[from].max(at);
                 match plan.by_signs(graph, (at, input)) {
@@ -454,14 +490,12 @@ impl Plan {
                 let &[Source::Node(from)] = graph.nodes[at].inputs.as_slice() else { continue };
                 plan.floats[at] = plan.floats[from];
             } else if reads_floats[at] {
-                plan.floats[at] = Some(plan.take(&mut free, graph.nodes[at].len()));
+                plan.floats[at] = Some(take(&mut plan.sizes, &mut free, graph.nodes[at].len()));
                 ends[last[at].max(at)].push(at);
             }
             if reads_signs[at] {
-                plan.signs[at] = Some(free_signs.pop().unwrap_or_else(|| {
-                    plan.signs_slots += 1;
-                    plan.signs_slots - 1
-                }));
+                let len = planes_len(&Dims::of(&graph.nodes[at].shape));
+                plan.signs[at] = Some(take(&mut plan.plane_sizes, &mut free_signs, len));
                 if plan.floats[at].is_none() || plan.alias[at] {
                     ends[last[at].max(at)].push(at);
                 }
@@ -473,23 +507,22 @@ impl Plan {
                 free_signs.extend(plan.signs[done]);
             }
         }
-        plan
-    }
-
-    /// A buffer that is free, the best fitting one, or a new one.
-    fn take(&mut self, free: &mut Vec<usize>, len: usize) -> usize {
-        let fits = |slot: &usize| self.sizes[*slot].abs_diff(len);
-        let best = (0..free.len()).min_by_key(|&i| fits(&free[i]));
-        let slot = best.map(|i| free.swap_remove(i)).unwrap_or_else(|| {
-            self.sizes.push(0);
-            self.sizes.len() - 1
-        });
-        self.sizes[slot] = self.sizes[slot].max(len);
-        slot
+        Ok(plan)
     }
 
     /// Whether an input is read in bits.
     fn by_signs(&self, graph: &Graph, (at, input): (usize, usize)) -> bool {
         input == 0 && matches!(graph.nodes[at].op, Op::BinConv2d { how, .. } if how.groups == 1)
     }
+}
+
+/// A buffer that is free, the best fitting one, or a new one.
+fn take(sizes: &mut Vec<usize>, free: &mut Vec<usize>, len: usize) -> usize {
+    let best = (0..free.len()).min_by_key(|&i| sizes[free[i]].abs_diff(len));
+    let slot = best.map(|i| free.swap_remove(i)).unwrap_or_else(|| {
+        sizes.push(0);
+        sizes.len() - 1
+    });
+    sizes[slot] = sizes[slot].max(len);
+    slot
 }

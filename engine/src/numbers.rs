@@ -123,9 +123,17 @@ impl Bits {
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
+    /// The `i`-th.
+    ///
+    /// # Panics
+    /// If there are not as many.
+    #[inline]
+    pub fn get(&self, i: usize) -> bool {
+        self.bytes[i / 8] >> (i % 8) & 1 == 1
+    }
     /// One after the other.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = bool> + '_ {
-        (0..self.len).map(|i| self.bytes[i / 8] >> (i % 8) & 1 == 1)
+        (0..self.len).map(|i| self.get(i))
     }
     /// Eight to a byte; those behind the last are clear.
     pub fn bytes(&self) -> &[u8] {

@@ -5,7 +5,7 @@ use crate::op::{Op, Then};
 use dirnet_kernels::{ConvGeom, PoolGeom};
 
 /// The most axes of a shape.
-const AXES: usize = 8;
+pub(crate) const AXES: usize = 8;
 
 /// How many numbers a shape has.
 ///

@@ -71,8 +71,8 @@ pub trait Cut: Send + Sized {
     fn cut(self, pieces: usize) -> (Self, Self);
 }
 
-/// The same for outputs that no slice can hold: `f(i, piece)` for each of `n` pieces of `out`, and
-/// whether one of them said so. It allocates nothing on a worker thread.
+/// [`chunks`] of outputs that are more than one slice: `f(i, piece)` for each of `n` pieces of `out`, and
+/// whether one of them said true. It allocates nothing on a worker thread.
 pub fn any_piece<C: Cut>(n: usize, out: C, f: &(impl Fn(usize, C) -> bool + Sync)) -> bool {
     fn from<C: Cut>(
         first: usize,
@@ -115,4 +115,38 @@ pub fn scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
     let result = f(&mut buffer[..len]);
     SCRATCH.with_borrow_mut(|free| free.push(buffer));
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A slice in pieces of three, the last of which may be short.
+    struct Threes<'a>(&'a mut [usize]);
+
+    impl Cut for Threes<'_> {
+        fn cut(self, pieces: usize) -> (Self, Self) {
+            let at = self.0.len().min(3 * pieces);
+            let (a, b) = self.0.split_at_mut(at);
+            (Threes(a), Threes(b))
+        }
+    }
+
+    #[test]
+    fn each_piece_comes_once_and_any_may_speak() {
+        for (len, threads) in [(1, 1), (3, 2), (10, 1), (10, 2), (31, 3)] {
+            let pieces = usize::div_ceil(len, 3);
+            for speaker in 0..=pieces {
+                let mut out = vec![usize::MAX; len];
+                let said = with_threads(threads, || {
+                    any_piece(pieces, Threes(&mut out), &|i, piece| {
+                        piece.0.iter_mut().for_each(|x| *x = x.wrapping_add(1 + i));
+                        i == speaker
+                    })
+                });
+                assert_eq!(said.expect("threads"), speaker < pieces);
+                assert!(out.iter().enumerate().all(|(i, &piece)| piece == i / 3), "{out:?}");
+            }
+        }
+    }
 }

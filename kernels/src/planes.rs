@@ -12,6 +12,7 @@ pub(crate) const STRIP: usize = 32;
 
 /// How a plane lies in its slab: with padding, and cut into `split` by `split` smaller planes, each
 /// of every `split`-th row and column.
+#[derive(Debug)]
 pub(crate) struct Slab {
     pub h: usize,
     pub w: usize,

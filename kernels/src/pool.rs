@@ -1,9 +1,10 @@
 //! Maximum and average over square windows of an image.
 
+use crate::bits::Transform;
 use crate::conv::depthwise;
 use crate::elementwise::{map, rows, scale};
 use crate::geom::{Conv, ConvGeom, PoolGeom};
-use crate::par::{GRAIN, chunks2, scratch};
+use crate::par::{GRAIN, chunks, chunks2, scratch};
 use crate::planes::{Grid, STRIP, Slab, copy};
 use crate::reduce::sum_rows;
 use crate::simd::{level, per_level};
@@ -51,6 +52,46 @@ pub fn max_pool2d(g: &PoolGeom, x: &[f32], y: &mut [f32], winner: &mut [u8]) {
                 for (wins, winner) in wins.chunks(slabs.pitch).zip(winner.chunks_exact_mut(g.ow)) {
                     to_bytes(level, &wins[..g.ow], winner);
                 }
+            }
+        });
+    });
+}
+
+/// The maximum of [`max_pool2d`] over what the transform makes of each pixel, or over the pixels
+/// themselves: for a prepared net, which asks for no winners. It allocates nothing on a worker thread, once
+/// its [`par::scratch`](crate::par::scratch) has grown.
+///
+/// ```
+/// use dirnet_kernels::{PoolGeom, bits::Transform, pool::max_pool2d_of};
+/// let (g, then) = (PoolGeom::new(&[1, 1, 2, 2], 2, 2, 0), Transform::Scale { scale: &[-2.0] });
+/// let mut y = [0.0];
+/// max_pool2d_of(&g, &[1.0, 2.0, -3.0, 4.0], Some(&then), &mut y);
+/// assert_eq!(y, [6.0]);
+/// ```
+///
+/// # Panics
+/// Or the transform is a threshold, or has not one number of each kind a channel.
+#[track_caller]
+pub fn max_pool2d_of(g: &PoolGeom, x: &[f32], then: Option<&Transform<'_>>, y: &mut [f32]) {
+    const OP: &str = "max_pool2d_of";
+    assert_eq!(x.len(), g.x_len(), "{OP}: length of x for {g:?}");
+    assert_eq!(y.len(), g.y_len(), "{OP}: length of y for {g:?}");
+    if let Some(then) = then {
+        then.check(OP, g.c, false, true);
+    }
+    let (level, hw, ohw) = (level(), g.h * g.w, g.oh * g.ow);
+    let planes = (GRAIN / hw).max(1);
+    chunks(y, planes * ohw, |at, y| {
+        scratch(hw + g.h * g.ow, |buffer| {
+            let (made, rows) = buffer.split_at_mut(hw);
+            for (i, y) in y.chunks_exact_mut(ohw).enumerate() {
+                let plane = at * planes + i;
+                let mut x = &x[plane * hw..][..hw];
+                if let Some(then) = then {
+                    then.plane(level, plane % g.c, x, made);
+                    x = made;
+                }
+                largest(level, g, x, rows, y);
             }
         });
     });
@@ -119,8 +160,57 @@ per_level! {
             (*best, *wins) = (held, taps);
         }
     }
+    /// A plane's windows by the columns of each row, then by rows: of equal numbers the first in row-major
+    /// order is still the one that stays.
+    fn largest[](g: &PoolGeom, x: &[f32], rows: &mut [f32], y: &mut [f32]) {
+        for (x, row) in x.chunks_exact(g.w).zip(rows.chunks_exact_mut(g.ow)) {
+            match g.stride {
+                1 => largest_of_row::<1>(g, x, row),
+                2 => largest_of_row::<2>(g, x, row),
+                _ => largest_of_row::<0>(g, x, row),
+            }
+        }
+        for (i, y) in y.chunks_exact_mut(g.ow).enumerate() {
+            let (top, end) = (i * g.stride, (i * g.stride + g.size).min(g.h + g.pad));
+            y.fill(f32::NEG_INFINITY);
+            for r in top.max(g.pad)..end {
+                let row = &rows[(r - g.pad) * g.ow..][..g.ow];
+                y.iter_mut().zip(row).for_each(|(y, x)| *y = larger(*y, *x));
+            }
+        }
+    }
     fn to_bytes[](x: &[f32], y: &mut [u8]) {
         y.iter_mut().zip(x).for_each(|(y, &x)| *y = x as u8);
+    }
+}
+
+/// What beats `held`, if `x` does.
+#[inline(always)]
+fn larger(held: f32, x: f32) -> f32 {
+    if (x > held) | x.is_nan() { x } else { held }
+}
+
+/// The maxima of a row, a stride of `S` apart if that is not 0.
+#[inline(always)]
+fn largest_of_row<const S: usize>(g: &PoolGeom, x: &[f32], y: &mut [f32]) {
+    let s = if S == 0 { g.stride } else { S };
+    // Outputs that see pixels only.
+    let first = g.pad.div_ceil(s).min(g.ow);
+    let end = ((g.w + g.pad).saturating_sub(g.size) / s + 1).clamp(first, g.ow);
+    for j in (0..first).chain(end..g.ow) {
+        let window = (j * s).max(g.pad) - g.pad..(j * s + g.size).min(g.w + g.pad) - g.pad;
+        y[j] = x[window].iter().fold(f32::NEG_INFINITY, |held, &x| larger(held, x));
+    }
+    let inner = &mut y[first..end];
+    if inner.is_empty() {
+        return;
+    }
+    inner.fill(f32::NEG_INFINITY);
+    for v in 0..g.size {
+        let Some(x) = x.get(first * s + v - g.pad..) else { return };
+        for (j, y) in inner.iter_mut().enumerate() {
+            *y = larger(*y, x[j * s]);
+        }
     }
 }
 

@@ -2,9 +2,11 @@
 //! other, at every level, for any number of images up to what it was made for, on any number of
 //! threads.
 
-use dirnet_kernels::bits::{self, Filters, Pad, Prepared, Thresholds, Transform};
+use dirnet_kernels::bits::{
+    self, Filters, Pad, Prepared, PreparedDense, Rows, Thresholds, Transform,
+};
 use dirnet_kernels::norm_act::{Activation, NormAct, Numbers};
-use dirnet_kernels::{Conv, ConvGeom, naive_bits, par, simd};
+use dirnet_kernels::{Conv, ConvGeom, PoolGeom, conv, naive_bits, par, pool, simd};
 
 /// Numbers in -1..1 from a seed.
 fn numbers(len: usize, seed: u64) -> Vec<f32> {
@@ -302,6 +304,201 @@ fn planes_hold_four_channels_a_byte() {
             let mut planes = vec![0xEE; want.len()];
             assert!(!bits::pack_planes([n, c, 5, 7], groups, &x, &mut planes));
             assert_eq!(planes, want);
+        });
+    }
+}
+
+#[test]
+fn floats_are_transformed_as_sums_are() {
+    for (n, c, size) in [(1, 1, 1), (3, 5, 1), (2, 7, 3), (1, 66, 6), (2, 4, 9), (1, 130, 20)] {
+        // Sums of one tap of many channels: any integers will do.
+        let g = ConvGeom::new(&[n, 9, size, size], &[c, 9, 1, 1], Conv::valid());
+        let z: Vec<i64> = numbers(g.y_len(), 5).iter().map(|x| (9.0 * x).round() as i64).collect();
+        let x: Vec<f32> = z.iter().map(|&z| z as f32).collect();
+        let case = Case::new(g, 2 * size as u64 + 1);
+        let want = case.want(&z);
+        at_every_level(|| {
+            for threads in [1, 2] {
+                let check = || {
+                    case.check(&want, n, &|then, residual, y, signs| {
+                        bits::transform(g.y(), &x, then, residual, y, signs)
+                    });
+                };
+                let level = simd::level();
+                par::with_threads(threads, || simd::with_level(level, check)).expect("threads");
+            }
+        });
+    }
+    for x in [[1.0, f32::NAN], [f32::NAN, -1.0], [2.0, 1.0]] {
+        let odd = x.iter().any(|x| x.is_nan());
+        at_every_level(|| {
+            for then in [
+                Transform::Scale { scale: &[0.5] },
+                Transform::Threshold(&Thresholds::new(&[0.0], &[false])),
+            ] {
+                let nan = bits::transform([1, 1, 1, 2], &x, &then, None, None, Some(&mut [0; 2]));
+                assert_eq!(nan, odd, "{x:?}, {then:?}");
+            }
+        });
+    }
+}
+
+#[test]
+fn the_maximum_of_signs_is_the_sign_of_the_maximum() {
+    for (n, c, h, w, size, stride, pad) in [
+        (1, 1, 2, 2, 2, 2, 0),
+        (2, 5, 7, 9, 2, 2, 0),
+        (2, 6, 8, 70, 2, 2, 0),
+        (1, 4, 9, 8, 3, 2, 1),
+        (3, 9, 5, 6, 3, 1, 1),
+        (1, 3, 10, 10, 5, 3, 2),
+        (1, 8, 4, 4, 4, 1, 0),
+    ] {
+        let g = PoolGeom::new(&[n, c, h, w], size, stride, pad);
+        let x: Vec<f32> = numbers(g.x_len(), 5).iter().map(|x| x - 0.5).collect();
+        let (mut y, mut winner) = (vec![0.0; g.y_len()], vec![0; g.y_len()]);
+        pool::max_pool2d(&g, &x, &mut y, &mut winner);
+        let want = planes_of(g.y(), &y).0;
+        assert!(want.len() < 8 || want.iter().any(|byte| *byte != want[0]), "{g:?}");
+        at_every_level(|| {
+            let (planes, mut got) = (planes_of(g.x(), &x).0, vec![0xEE; want.len()]);
+            bits::max_pool(&g, &planes, &mut got);
+            assert_eq!(got, want, "{g:?}");
+        });
+    }
+}
+
+#[test]
+fn convolutions_of_floats() {
+    for (n, c, o, size, k, stride, pad, groups) in [
+        (1, 3, 8, 30, 7, 2, 3, 1),
+        (4, 3, 16, 32, 3, 1, 1, 1),
+        (5, 20, 18, 7, 3, 1, 1, 1),
+        (3, 64, 70, 14, 1, 2, 0, 1),
+        (2, 33, 40, 9, 1, 1, 0, 1),
+        (2, 256, 64, 5, 1, 1, 0, 1),
+        (6, 16, 16, 12, 3, 2, 1, 16),
+        (3, 8, 16, 40, 5, 1, 2, 8),
+        (3, 12, 9, 8, 3, 1, 0, 3),
+        (1, 2, 6, 90, 3, 1, 1, 1),
+        (9, 5, 7, 4, 3, 3, 2, 1),
+        (2, 1, 1, 1, 1, 1, 0, 1),
+    ] {
+        let how = Conv { stride, pad, dilation: 1, groups };
+        let g = ConvGeom::new(&[n, c, size, size], &[o, c / groups, k, k], how);
+        let (x, w) = (numbers(g.x_len(), 3), numbers(g.w_len(), 4));
+        at_every_level(|| {
+            let prepared = conv::Prepared::new(&g, &w);
+            assert!(prepared.bytes() >= 4 * g.w_len(), "{g:?}: it holds the filters");
+            for n in 1..=n {
+                let g = ConvGeom { n, ..g };
+                let (x, mut want) = (&x[..g.x_len()], vec![f32::NAN; g.y_len()]);
+                conv::conv2d(&g, x, &w, &mut want);
+                for threads in [1, 2, 3] {
+                    let mut y = vec![f32::NAN; g.y_len()];
+                    let level = simd::level();
+                    let run = || simd::with_level(level, || prepared.run(n, x, &mut y));
+                    par::with_threads(threads, run).expect("threads");
+                    assert_eq!(bits_of(&y), bits_of(&want), "{g:?}, {threads} threads");
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn a_maximum_of_transformed_floats() {
+    for (n, c, h, w, size, stride, pad) in [
+        (1, 3, 2, 2, 2, 2, 0),
+        (2, 5, 7, 9, 2, 2, 0),
+        (1, 4, 29, 40, 3, 2, 1),
+        (3, 2, 5, 6, 3, 1, 1),
+        (1, 3, 10, 10, 5, 3, 2),
+        (1, 2, 4, 4, 4, 1, 0),
+        (1, 2, 1, 1, 3, 2, 1),
+        (1, 2, 3, 1, 2, 3, 1),
+        (1, 2, 1, 2, 15, 1, 7),
+    ] {
+        let g = PoolGeom::new(&[n, c, h, w], size, stride, pad);
+        let mut x = numbers(g.x_len(), 7);
+        // Equal numbers of both signs, and one that beats all.
+        x.iter_mut().step_by(3).for_each(|x| *x = -0.0);
+        x.iter_mut().skip(1).step_by(3).for_each(|x| *x = 0.0);
+        let last = x.len() - 1;
+        x[last / 2] = f32::NAN;
+        let [scale, a, b] = [1, 2, 3].map(|seed| numbers(c, seed));
+        let act = Activation::Hardtanh;
+        let affine = Transform::Affine { scale: &scale, a: &a, b: &b, act };
+        let scaled = Transform::Scale { scale: &a };
+        for then in [None, Some(&affine), Some(&scaled)] {
+            let mut made = x.clone();
+            if let Some(then) = then {
+                bits::transform(g.x(), &x, then, None, Some(&mut made), None);
+            }
+            let (mut want, mut winner) = (vec![0.0; g.y_len()], vec![0; g.y_len()]);
+            pool::max_pool2d(&g, &made, &mut want, &mut winner);
+            at_every_level(|| {
+                let mut y = vec![f32::INFINITY; g.y_len()];
+                pool::max_pool2d_of(&g, &x, then, &mut y);
+                assert_eq!(bits_of(&y), bits_of(&want), "{g:?}, {then:?}");
+            });
+        }
+    }
+}
+
+/// What a dense layer's words say, as the planes of single pixels do.
+fn planes_of_words(n: usize, o: usize, words: &[u64]) -> Vec<u8> {
+    let mut planes = vec![0; n * o.div_ceil(4)];
+    for i in 0..n {
+        let row = &words[i * o.div_ceil(64)..][..o.div_ceil(64)];
+        for j in 0..64 * row.len() {
+            let bit = row[j / 64] >> (j % 64) & 1;
+            assert!(j < o || bit == 0, "what lies beyond a row is clear");
+            if j < o {
+                planes[i * o.div_ceil(4) + j / 4] |= (bit as u8) << (j % 4);
+            }
+        }
+    }
+    planes
+}
+
+#[test]
+fn dense_layers() {
+    for (n, k, o) in [
+        (1, 1, 1),
+        (3, 5, 9),
+        (1, 64, 10),
+        (2, 700, 64),
+        (1, 513, 130),
+        (40, 130, 66),
+        (1, 40_000, 3),
+    ] {
+        let (x, w) = (numbers(n * k, 3), numbers(o * k, 4));
+        let signs = |x: &[f32]| x.iter().map(|&x| bits::sign(x)).collect::<Vec<_>>();
+        // A dense layer is a convolution of single pixels.
+        let g = ConvGeom::new(&[n, k, 1, 1], &[o, k, 1, 1], Conv::valid());
+        let case = Case::new(g, n as u64 + 1);
+        let want = case.want(&naive_bits::dense(n, k, o, &signs(&x), &signs(&w)));
+        at_every_level(|| {
+            let dense = PreparedDense::new(&Rows::pack(o, k, &w));
+            assert_eq!((dense.size(), dense.bytes()), ([o, k], 8 * o * k.div_ceil(64)));
+            let mut words = vec![!0; n * k.div_ceil(64)];
+            assert!(!bits::pack_rows(k, &x, &mut words));
+            for threads in [1, 2] {
+                let check = || {
+                    case.check(&want, n, &|then, residual, y, signs| {
+                        let Some(signs) = signs else {
+                            return dense.run(n, &words, then, residual, y, None);
+                        };
+                        let mut set = vec![!0; n * o.div_ceil(64)];
+                        let nan = dense.run(n, &words, then, residual, y, Some(&mut set));
+                        signs.copy_from_slice(&planes_of_words(n, o, &set));
+                        nan
+                    });
+                };
+                let level = simd::level();
+                par::with_threads(threads, || simd::with_level(level, check)).expect("threads");
+            }
         });
     }
 }

@@ -51,7 +51,7 @@ impl Loaded {
             Loaded::Packed(net) => {
                 let n = images.shape()[0];
                 let size = images.len() / n.max(1);
-                let outputs = net.graph().outputs();
+                let outputs = net.outputs();
                 Tensor::build([n, outputs], |y| {
                     let batches =
                         images.chunks(size * net.batch()).zip(y.chunks_mut(outputs * BATCH));

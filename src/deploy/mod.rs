@@ -6,11 +6,13 @@
 //! | join what follows a binary convolution to it, as far as no bit changes | `fold` |
 //! | store each array in the smallest form that says exactly what it is | [`pack`] |
 //! | run both side by side and compare every number | [`verify`] |
+//! | write it for other runtimes | [`onnx`] |
 //!
 //! The packed network itself, its file and what runs it are the crate [`dirnet_engine`], which needs
 //! nothing of this one.
 
 mod fold;
+pub mod onnx;
 mod pack;
 mod trace;
 mod verify;

@@ -101,11 +101,9 @@ fn compare(trained: &Tensor, seen: &Seen<'_>) -> Option<(usize, f32, f32)> {
             let at = trained.iter().zip(*packed).position(|(&a, &b)| differ(a, b))?;
             Some((at, trained[at], packed[at]))
         }
-        Seen::Signs(image) => {
-            let mut packed = vec![0.0; trained.len()];
-            image.unpack(&mut packed);
-            let at = trained.iter().zip(&packed).position(|(&a, &b)| sign(a) != b)?;
-            Some((at, sign(trained[at]), packed[at]))
+        Seen::Signs(planes) => {
+            let at = trained.iter().zip(planes.iter()).position(|(&a, b)| sign(a) != b)?;
+            Some((at, sign(trained[at]), -sign(trained[at])))
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Products of +-1 matrices, and their gradients.
 
 use super::lookup::{self, Offsets, Walk};
+use super::prepared_dense::pack_rows;
 use super::stage::Stage;
 use super::sums::{self, Four, LANES, SIGNS};
 use super::words;
 use crate::par;
 use crate::simd::{self, Level, per_level};
 use crate::transpose::transpose;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// A +-1 matrix, one bit a number.
 #[derive(Clone, Debug)]
@@ -28,18 +28,9 @@ impl Rows {
     pub fn pack(rows: usize, cols: usize, x: &[f32]) -> Rows {
         assert!(rows > 0 && cols > 0, "bits::Rows::pack: {rows} by {cols}");
         assert_eq!(x.len(), rows * cols, "bits::Rows::pack: x of {rows} by {cols}");
-        let (level, width) = (simd::level(), cols.div_ceil(64));
-        let nan = AtomicBool::new(false);
-        let mut words = vec![0; rows * width];
-        let some = (par::GRAIN / cols).max(1);
-        par::chunks(&mut words, some * width, |i, words| {
-            for (j, words) in words.chunks_mut(width).enumerate() {
-                if pack_row(level, &x[(i * some + j) * cols..][..cols], words) {
-                    nan.store(true, Relaxed);
-                }
-            }
-        });
-        Rows { rows, cols, nan: nan.into_inner(), words }
+        let mut words = vec![0; rows * cols.div_ceil(64)];
+        let nan = pack_rows(cols, x, &mut words);
+        Rows { rows, cols, nan, words }
     }
 
     /// Writes +-1.0, row by row.
@@ -57,6 +48,16 @@ impl Rows {
                 unpack_row(level, self.row(i * some + j), y);
             }
         });
+    }
+
+    /// Rows and columns.
+    pub fn size(&self) -> [usize; 2] {
+        [self.rows, self.cols]
+    }
+
+    /// Words of the rows from `row` on.
+    pub(super) fn words_from(&self, row: usize) -> &[u64] {
+        &self.words[row * self.cols.div_ceil(64)..]
     }
 
     /// Bytes of memory it holds.
@@ -241,7 +242,7 @@ fn times_signs(
 }
 
 per_level! {
-    fn pack_row[](x: &[f32], words: &mut [u64]) -> bool {
+    pub(super) fn pack_row[](x: &[f32], words: &mut [u64]) -> bool {
         let mut nan = false;
         for (word, x) in words.iter_mut().zip(x.chunks(64)) {
             let mut bytes = [0; 64];
@@ -261,7 +262,8 @@ per_level! {
         }
     }
 
-    fn row_sums[](k: usize, x: &[u64], w: &[u64], y: &mut [f32]) {
+    /// `y[j] = k - 2·(how often x and row j of w differ)`
+    pub(super) fn row_sums[](k: usize, x: &[u64], w: &[u64], y: &mut [f32]) {
         for (y, w) in y.iter_mut().zip(w.chunks_exact(x.len())) {
             let differ: u32 = x.iter().zip(w).map(|(x, w)| (x ^ w).count_ones()).sum();
             *y = k as f32 - 2.0 * differ as f32;

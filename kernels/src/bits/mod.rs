@@ -6,14 +6,17 @@
 //! in bit `b`. What is missing to a multiple of four is clear, in images and filters alike, so that
 //! it never tells the two apart.
 //!
-//! **Images** ([`Image`]) are planes of such bytes, `[N][groups][C/groups/4][H][W]`.
+//! **Images** ([`Image`]) are planes of such bytes, `[N][groups][C/groups/4][H][W]`. Who runs a
+//! [`Prepared`] convolution owns the planes: [`pack_planes`], [`transform`] and [`max_pool`] write them, and so
+//! does the run before, as of one group.
 //!
 //! **Filters** ([`Filters`]) put two output channels in a byte, the even one below, the odd one
 //! above: `[groups][O/groups/2][C/groups/4][KH][KW]`. A row of the lookup table belongs to each
 //! such byte.
 //!
 //! **Matrices** ([`Rows`]) and masks ([`Mask`]) are words of 64 bits, first number in lowest bit; a
-//! matrix begins each row with a new word.
+//! matrix begins each row with a new word. What such a word has beyond the last column is clear. Who
+//! runs a [`PreparedDense`] layer owns the words; [`pack_rows`] writes them, and so does the run before.
 //!
 //! **Padding** ([`Pad`]) is true zero padding unless asked otherwise: what lies outside the image
 //! contributes nothing. Where pixels are laid out for a convolution, one outside is the byte `0x80`, to
@@ -24,7 +27,8 @@
 //! exact: integers below 2^24, held by `f32`.
 //!
 //! Two ideas carry the rest. Forward, `lookup` finds how often four signs of a pixel differ from those
-//! of two filters by one shuffle of bytes. Backward, where one operand is a float, `sums` finds the
+//! of two filters by one shuffle of bytes; [`Transform`] says what a prepared kernel makes of the sums while
+//! the cache holds them. Backward, where one operand is a float, `sums` finds the
 //! sum of four products by one load.
 
 mod conv;
@@ -36,7 +40,9 @@ mod lookup;
 mod mask;
 mod pack;
 mod paths;
+mod pool;
 mod prepared;
+mod prepared_dense;
 mod stage;
 mod sums;
 mod transform;
@@ -48,8 +54,10 @@ pub use grad::{conv2d_backward, conv2d_dw, conv2d_dx, scaled_conv2d_dx};
 pub use mask::{Mask, masked, masked_in_place};
 pub use pack::{Filters, Image, Pad, pack_planes};
 pub use paths::{fast_dw, fast_dx};
+pub use pool::max_pool;
 pub use prepared::Prepared;
-pub use transform::{Thresholds, Transform};
+pub use prepared_dense::{PreparedDense, pack_rows};
+pub use transform::{Thresholds, Transform, transform};
 
 /// -1 where `x < 0`, +1 elsewhere: zeros of both signs give +1.
 ///

@@ -178,17 +178,28 @@ impl Filters {
     #[track_caller]
     pub fn pack(g: &ConvGeom, w: &[f32]) -> Filters {
         assert_eq!(w.len(), g.w_len(), "bits::Filters::pack: w of {:?}", g.filters());
+        Filters::of(g, |i| bit(w[i]))
+    }
+
+    /// Filters whose `i`-th number, in the order of `O C/groups KH KW`, is +1 where `plus(i)` says so.
+    pub fn of_signs(g: &ConvGeom, plus: impl Fn(usize) -> bool + Sync) -> Filters {
+        Filters::of(g, |i| u8::from(plus(i)))
+    }
+
+    #[inline]
+    fn of(g: &ConvGeom, bit: impl Fn(usize) -> u8 + Sync) -> Filters {
         let taps = g.kh * g.kw;
         let (pairs, quads) = (g.group_o().div_ceil(2), g.group_c().div_ceil(4));
         let mut bytes = vec![0; g.how.groups * pairs * quads * taps];
         par::chunks(&mut bytes, quads * taps, |i, bytes| {
             let (group, pair) = (i / pairs, i % pairs);
             for o in 2 * pair..g.group_o().min(2 * pair + 2) {
-                let w = &w[(group * g.group_o() + o) * g.taps()..][..g.taps()];
-                for (c, w) in w.chunks(taps).enumerate() {
+                let first = (group * g.group_o() + o) * g.taps();
+                for c in 0..g.group_c() {
                     let shift = 4 * (o % 2) + c % 4;
-                    for (byte, &w) in bytes[c / 4 * taps..].iter_mut().zip(w) {
-                        *byte |= bit(w) << shift;
+                    let from = first + c * taps;
+                    for (tap, byte) in bytes[c / 4 * taps..][..taps].iter_mut().enumerate() {
+                        *byte |= bit(from + tap) << shift;
                     }
                 }
             }

@@ -7,10 +7,10 @@
 use super::conv::{counts, together};
 use super::lookup::{self, Offsets, Sum, TILE, UNIT, Walk};
 use super::stage::Stage;
-use super::transform::{Block, Number, Transform};
+use super::transform::{Block, Number, Out, Transform};
 use super::{Filters, Pad};
 use crate::ConvGeom;
-use crate::par::{self, Cut};
+use crate::par;
 use crate::simd::{self, Level};
 use std::ops::Range;
 
@@ -172,24 +172,6 @@ struct Job<'a> {
     residual: Option<&'a [f32]>,
 }
 
-/// Images, or channels of one image, and where their outputs begin.
-struct Out<'a> {
-    y: Option<&'a mut [f32]>,
-    signs: Option<&'a mut [u8]>,
-    /// Elements of each in a piece.
-    sizes: [usize; 2],
-}
-
-impl Cut for Out<'_> {
-    fn cut(self, pieces: usize) -> (Self, Self) {
-        let sizes = self.sizes;
-        let (y, y_rest) = self.y.map(|y| y.split_at_mut(y.len().min(pieces * sizes[0]))).unzip();
-        let (signs, signs_rest) =
-            self.signs.map(|s| s.split_at_mut(s.len().min(pieces * sizes[1]))).unzip();
-        (Out { y, signs, sizes }, Out { y: y_rest, signs: signs_rest, sizes })
-    }
-}
-
 impl Job<'_> {
     fn run<Z: Sum + Number>(
         &self,
@@ -203,50 +185,24 @@ impl Job<'_> {
         let sizes = [g.o * area, g.o.div_ceil(4) * area];
         // Threads share images, unless there are too few of them.
         let plan = both.many.as_ref().filter(|_| n > threads).unwrap_or(&both.lone);
-        if n >= threads || g.o == 1 {
+        if n >= threads {
             let each = plan.stage.images.min(n.div_ceil(threads));
             let out = Out { y, signs, sizes: sizes.map(|size| each * size) };
             return par::any_piece(n.div_ceil(each), out, &|i, out| {
-                let images = i * each..n.min((i + 1) * each);
-                let channels = 0..g.o;
-                self.staged(plan.stage.len(), |staged| {
-                    self.groups(plan, images, channels, Some(staged), None, out)
-                })
+                self.piece(plan, i * each..n.min((i + 1) * each), 0..g.o, out)
             });
         }
-        let pieces = threads.div_ceil(n);
+        // Then they share the channels of an image, whole groups and whole planes of signs. Each lays out
+        // the image for itself: that takes less time than to wait for the other's half and fetch it.
         let whole = if g.how.groups == 1 { 4 } else { least_common(4, g.group_o()) };
-        let each = g.o.div_ceil(pieces).next_multiple_of(whole).min(g.o);
-        let mut rest = Out { y, signs, sizes };
-        let mut nan = false;
-        for image in 0..n {
-            let (mut out, later) = rest.cut(1);
-            rest = later;
+        let each = g.o.div_ceil(threads.div_ceil(n)).next_multiple_of(whole).min(g.o);
+        par::any_piece(n, Out { y, signs, sizes }, &|image, mut out| {
             out.sizes = [each * area, each.div_ceil(4) * area];
-            let channels = |i: usize| i * each..g.o.min((i + 1) * each);
-            let images = image..image + 1;
-            nan |= if g.how.groups > 1 {
-                par::any_piece(g.o.div_ceil(each), out, &|i, out| {
-                    self.staged(plan.stage.len(), |staged| {
-                        self.groups(plan, images.clone(), channels(i), Some(staged), None, out)
-                    })
-                })
-            } else {
-                self.staged(plan.stage.len(), |staged| {
-                    let (quads, size) = (g.c.div_ceil(4), plan.stage.quad_len());
-                    let some = quads.div_ceil(threads);
-                    par::chunks(&mut staged[..quads * size], some * size, |i, staged| {
-                        let x = &self.planes(image, 0)[i * some * g.h * g.w..];
-                        plan.stage.fill_from(self.level, 0, i * some, x, staged);
-                    });
-                    let staged = &*staged;
-                    par::any_piece(g.o.div_ceil(each), out, &|i, out| {
-                        self.groups(plan, images.clone(), channels(i), None, Some(staged), out)
-                    })
-                })
-            };
-        }
-        nan
+            par::any_piece(g.o.div_ceil(each), out, &|i, out| {
+                let channels = i * each..g.o.min((i + 1) * each);
+                self.piece(plan, image..image + 1, channels, out)
+            })
+        })
     }
 
     /// Planes of a group of an image.
@@ -255,43 +211,37 @@ impl Job<'_> {
         &self.x[(image * self.g.how.groups + group) * size..][..size]
     }
 
-    fn staged<R>(&self, len: usize, f: impl FnOnce(&mut [u8]) -> R) -> R {
-        par::scratch(len / 4 + 16, |scratch| f(Stage::aligned(scratch, len)))
-    }
-
-    /// Some channels of some images: of whole groups, or of the one there is, whose images are laid
-    /// out already where `done` holds them.
-    fn groups<Z: Sum + Number>(
+    /// Some channels of some images, of whole groups or of the one there is.
+    fn piece<Z: Sum + Number>(
         &self,
         plan: &Plan<Z>,
         images: Range<usize>,
         channels: Range<usize>,
-        mut room: Option<&mut [u8]>,
-        done: Option<&[u8]>,
         mut out: Out<'_>,
     ) -> bool {
-        let (g, area) = (self.g, self.g.oh * self.g.ow);
-        let mut nan = false;
-        let group_o = g.group_o();
-        for group in channels.start / group_o..channels.end.div_ceil(group_o) {
-            if let Some(room) = &mut room {
+        let (g, area, stage) = (self.g, self.g.oh * self.g.ow, &plan.stage);
+        let (group_o, pixels) = (g.group_o(), images.len() * area);
+        par::scratch(stage.len() / 4 + 16, |scratch| {
+            let staged = Stage::aligned(scratch, stage.len());
+            let mut nan = false;
+            for group in channels.start / group_o..channels.end.div_ceil(group_o) {
                 for (b, image) in images.clone().enumerate() {
-                    plan.stage.fill(self.level, b, self.planes(image, group), room);
+                    stage.fill(self.level, b, self.planes(image, group), staged);
+                }
+                let all = group * group_o;
+                let here = all.max(channels.start)..(all + group_o).min(channels.end);
+                for first in here.clone().step_by(CHANNELS) {
+                    let some = first..here.end.min(first + CHANNELS);
+                    let w = &self.w.pairs(group)[(first - all) / 2 * plan.offsets.len()..];
+                    for pixel in (0..pixels).step_by(TILE) {
+                        let tile = pixel..pixels.min(pixel + TILE);
+                        nan |=
+                            self.tile(plan, staged, w, &images, &channels, &some, tile, &mut out);
+                    }
                 }
             }
-            let staged = done.or(room.as_deref()).expect("images laid out, or room for them");
-            let here =
-                (group * group_o).max(channels.start)..((group + 1) * group_o).min(channels.end);
-            for first in here.clone().step_by(CHANNELS) {
-                let some = first..here.end.min(first + CHANNELS);
-                let w = &self.w.pairs(group)[(first - group * group_o) / 2 * plan.offsets.len()..];
-                for pixel in (0..images.len() * area).step_by(TILE) {
-                    let pixels = pixel..(images.len() * area).min(pixel + TILE);
-                    nan |= self.tile(plan, staged, w, &images, &channels, &some, pixels, &mut out);
-                }
-            }
-        }
-        nan
+            nan
+        })
     }
 
     /// Some channels of some pixels, counted over the images.

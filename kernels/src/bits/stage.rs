@@ -113,7 +113,7 @@ impl Stage {
 
     /// Bytes needed to lay out one group of channels.
     pub fn len(&self) -> usize {
-        self.quads() * self.quad_len() + 64
+        self.quads() * self.windows.len() * self.size + 64
     }
 
     /// Bytes of memory that its tables hold.
@@ -129,14 +129,9 @@ impl Stage {
         &mut bytes[skip..][..len]
     }
 
-    /// Bytes of the windows of four channels.
-    pub fn quad_len(&self) -> usize {
-        self.windows.len() * self.size
-    }
-
     /// Where each quad of channels and tap begins, in the order of a filter's bytes.
     pub fn offsets(&self) -> Vec<u32> {
-        let quad = self.quad_len();
+        let quad = self.windows.len() * self.size;
         let offset = |at| u32::try_from(at).expect("an image of less than 4 GiB");
         (0..self.quads())
             .flat_map(|q| self.taps.iter().map(move |tap| offset(q * quad + tap)))
@@ -145,21 +140,16 @@ impl Stage {
 
     /// Lays out one group of the image whose planes are `x` as the `b`-th of the images.
     pub fn fill(&self, level: Level, b: usize, x: &[u8], staged: &mut [u8]) {
-        fill(level, self, b, 0, x, staged)
-    }
-
-    /// The same for planes from `first` on; `staged` begins with their windows.
-    pub fn fill_from(&self, level: Level, b: usize, first: usize, x: &[u8], staged: &mut [u8]) {
-        fill(level, self, b, first, x, staged)
+        fill(level, self, b, x, staged)
     }
 }
 
 per_level! {
-    fn fill[](stage: &Stage, b: usize, first: usize, x: &[u8], staged: &mut [u8]) {
+    fn fill[](stage: &Stage, b: usize, x: &[u8], staged: &mut [u8]) {
         let g = &stage.g;
         let [outside, outside_last] = stage.outside;
-        let quad = stage.quad_len();
-        let last = ((stage.quads() - 1 - first) * quad).min(staged.len());
+        let quad = stage.windows.len() * stage.size;
+        let last = (stage.quads() - 1) * quad;
         if b == 0 {
             staged[..last].fill(outside);
             staged[last..].fill(outside_last);

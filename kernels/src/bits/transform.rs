@@ -1,10 +1,11 @@
 //! What becomes of the numbers of a layer: the last step of a prepared kernel, taken while the cache
 //! still holds its sums.
 
-use super::words::{PIECE, gather};
+use super::words::{PIECE, compare, gather};
 use crate::lanes::{EIGHT, Lanes, Plain, Stored};
 use crate::norm_act::Activation;
-use crate::simd::{Level, per_level};
+use crate::par::{self, Cut};
+use crate::simd::{self, Level, per_level};
 
 /// From a number `z` of channel `c` to `y` and to its sign.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +76,20 @@ pub(super) trait Number: Stored + PartialOrd + bytemuck::Pod {
     fn limit(at: f32, flip: bool) -> (Self, bool);
 
     fn is_nan(self) -> bool;
+
+    /// Sets bit `b` of each byte whose number is at least the limit, or where `flip` says so, below it.
+    #[inline(always)]
+    fn compare<const AVX2: bool>(
+        z: &[Self; PIECE],
+        limit: Self,
+        flip: bool,
+        b: u32,
+        y: &mut [u8; PIECE],
+    ) {
+        for (y, z) in y.iter_mut().zip(z) {
+            *y |= u8::from((*z >= limit) ^ flip) << b;
+        }
+    }
 }
 
 impl Number for f32 {
@@ -96,6 +111,16 @@ impl Number for i16 {
     fn is_nan(self) -> bool {
         false
     }
+    #[inline(always)]
+    fn compare<const AVX2: bool>(
+        z: &[i16; PIECE],
+        limit: i16,
+        flip: bool,
+        b: u32,
+        y: &mut [u8; PIECE],
+    ) {
+        compare::<AVX2>(z, limit, flip, b, y);
+    }
 }
 
 /// Numbers of some channels at neighbouring pixels of an image.
@@ -113,10 +138,28 @@ pub(super) struct Block<'a, Z> {
     pub area: usize,
 }
 
+/// Images, or channels of one image, and where their outputs begin.
+pub(super) struct Out<'a> {
+    pub y: Option<&'a mut [f32]>,
+    pub signs: Option<&'a mut [u8]>,
+    /// Elements of each in a piece.
+    pub sizes: [usize; 2],
+}
+
+impl Cut for Out<'_> {
+    fn cut(self, pieces: usize) -> (Self, Self) {
+        let sizes = self.sizes;
+        let (y, y_rest) = self.y.map(|y| y.split_at_mut(y.len().min(pieces * sizes[0]))).unzip();
+        let (signs, signs_rest) =
+            self.signs.map(|s| s.split_at_mut(s.len().min(pieces * sizes[1]))).unzip();
+        (Out { y, signs, sizes }, Out { y: y_rest, signs: signs_rest, sizes })
+    }
+}
+
 impl Transform<'_> {
     /// Checks that there are numbers for `channels`, and that it can give what is asked for.
     #[track_caller]
-    pub(super) fn check(&self, op: &str, channels: usize, residual: bool, y: bool) {
+    pub(crate) fn check(&self, op: &str, channels: usize, residual: bool, y: bool) {
         let enough = match self {
             Transform::Affine { scale, a, b, .. } => {
                 [scale, a, b].iter().all(|s| s.len() == channels)
@@ -130,6 +173,22 @@ impl Transform<'_> {
             !y || !matches!(self, Transform::Threshold(_)),
             "{op}: a threshold gives signs only"
         );
+    }
+
+    /// Writes `y` of one channel.
+    pub(crate) fn plane(&self, level: Level, c: usize, x: &[f32], y: &mut [f32]) {
+        let (pitch, pixels) = (x.len(), x.len());
+        let block = Block {
+            z: x,
+            pitch,
+            pixels,
+            channels: 1,
+            first: c,
+            channel: 0,
+            pixel: 0,
+            area: pixels,
+        };
+        self.apply(level, &block, None, Some(y), None);
     }
 
     /// Writes `y` and the planes of signs where they are asked for; whether the sign of a NaN was.
@@ -151,6 +210,76 @@ impl Transform<'_> {
         assert!(signs.as_ref().is_none_or(|s| s.len() >= plane_end + pixels));
         apply(level, self, block, residual, y, signs)
     }
+}
+
+/// Floats `x` of `shape` `N C H W`, transformed as the sums of a
+/// [`Prepared`](super::Prepared) convolution are: as `y` and as planes of signs,
+/// `[N][C/4][H][W]`, where they are asked for; whether a NaN was among the numbers whose signs were. It
+/// allocates nothing.
+///
+/// ```
+/// use dirnet_kernels::bits::{Thresholds, Transform, transform};
+/// let then = Thresholds::new(&[0.5, -1.0], &[false, true]);
+/// let mut signs = [0; 2];
+/// transform([1, 2, 1, 2], &[0.0, 1.0, 0.0, -2.0], &Transform::Threshold(&then), None, None, Some(&mut signs));
+/// assert_eq!(signs, [0b00, 0b11]);
+/// ```
+///
+/// # Panics
+/// If a length does not fit, the transform has not one number of each kind a channel, or cannot give what
+/// is asked for.
+#[track_caller]
+pub fn transform(
+    shape: [usize; 4],
+    x: &[f32],
+    then: &Transform<'_>,
+    residual: Option<&[f32]>,
+    y: Option<&mut [f32]>,
+    signs: Option<&mut [u8]>,
+) -> bool {
+    const OP: &str = "bits::transform";
+    let [n, c, h, w] = shape;
+    let (area, quads) = (h * w, c.div_ceil(4));
+    let len = n * c * area;
+    assert!(len > 0, "{OP}: x of {shape:?}");
+    assert_eq!(x.len(), len, "{OP}: x of {shape:?}");
+    then.check(OP, c, residual.is_some(), y.is_some());
+    assert!(residual.is_none_or(|r| r.len() == len), "{OP}: as many to add as in x");
+    assert!(y.as_ref().is_none_or(|y| y.len() == len), "{OP}: y of {shape:?}");
+    assert!(
+        signs.as_ref().is_none_or(|s| s.len() == n * quads * area),
+        "{OP}: planes of {shape:?}"
+    );
+    let level = simd::level();
+    // Whole images, or channels of each where an image is many pieces.
+    let some = (par::GRAIN / (4 * area)).clamp(1, quads);
+    let images = if some < quads { 1 } else { (par::GRAIN / (c * area)).clamp(1, n) };
+    let sizes = [c * area, quads * area].map(|size| images * size);
+    par::any_piece(n.div_ceil(images), Out { y, signs, sizes }, &|i, mut out| {
+        let mut nan = false;
+        for image in i * images..n.min((i + 1) * images) {
+            out.sizes = [c * area, quads * area];
+            let (mut here, rest) = out.cut(1);
+            here.sizes = [4 * some * area, some * area];
+            out = rest;
+            nan |= par::any_piece(quads.div_ceil(some), here, &|j, out| {
+                let first = 4 * some * j;
+                let from = (image * c + first) * area;
+                let block = Block {
+                    z: &x[from..],
+                    pitch: area,
+                    pixels: area,
+                    channels: (4 * some).min(c - first),
+                    first,
+                    channel: 0,
+                    pixel: 0,
+                    area,
+                };
+                then.apply(level, &block, residual.map(|r| &r[from..]), out.y, out.signs)
+            });
+        }
+        nan
+    })
 }
 
 per_level! {
@@ -206,7 +335,9 @@ fn rows<L: Lanes, Z: Number, const AVX2: bool>(
                 let scale = L::splat(scale[c]);
                 nan |= row.floats::<L, Z, AVX2>(z, |z: L| z.mul(scale), None, |y| y);
             }
-            Transform::Threshold(t) => nan |= row.compare(z, Z::limit(t.at[c], t.flip[c])),
+            Transform::Threshold(t) => {
+                nan |= row.compare::<Z, AVX2>(z, Z::limit(t.at[c], t.flip[c]))
+            }
         }
     }
     nan
@@ -272,39 +403,46 @@ impl Row<'_> {
                 }
             }
             if let Some(plane) = &mut self.plane {
-                let mut bytes = [0; PIECE];
-                nan |= gather::<AVX2>(&piece, self.bit, &mut bytes);
-                join(&mut plane[at..], &bytes, self.bit);
+                nan |= join(&mut plane[at..], self.bit, |bytes| {
+                    gather::<AVX2>(&piece, self.bit, bytes)
+                });
             }
         }
         nan
     }
 
     #[inline(always)]
-    fn compare<Z: Number>(&mut self, z: &[Z], (limit, flip): (Z, bool)) -> bool {
+    fn compare<Z: Number, const AVX2: bool>(&mut self, z: &[Z], (limit, flip): (Z, bool)) -> bool {
         let Some(plane) = &mut self.plane else { return false };
-        let (bit, flip) = (1 << self.bit, u8::from(flip).wrapping_neg());
         for from in (0..z.len()).step_by(PIECE) {
             let at = from.min(z.len().saturating_sub(PIECE));
-            let mut bytes = [0; PIECE];
-            let set = |z: Z| (u8::from(z >= limit).wrapping_neg() ^ flip) & bit;
-            match z[at..].first_chunk::<PIECE>() {
-                Some(z) => (0..PIECE).for_each(|i| bytes[i] = set(z[i])),
-                None => bytes.iter_mut().zip(z).for_each(|(byte, z)| *byte = set(*z)),
-            }
-            join(&mut plane[at..], &bytes, self.bit);
+            join(&mut plane[at..], self.bit, |bytes| match z[at..].first_chunk::<PIECE>() {
+                Some(z) => Z::compare::<AVX2>(z, limit, flip, self.bit, bytes),
+                None => {
+                    let mut some = [Z::default(); PIECE];
+                    some[..z.len()].copy_from_slice(z);
+                    Z::compare::<AVX2>(&some, limit, flip, self.bit, bytes);
+                }
+            });
         }
         z.iter().any(|z| z.is_nan())
     }
 }
 
-/// The bits of a channel into a plane, as far as it goes.
+/// Hands a piece of a plane to what adds the bits of a channel: of the first one, to no others.
 #[inline(always)]
-fn join(plane: &mut [u8], bytes: &[u8; PIECE], bit: u32) {
-    match (plane.first_chunk_mut::<PIECE>(), bit) {
-        (Some(plane), 0) => *plane = *bytes,
-        (Some(plane), _) => (0..PIECE).for_each(|i| plane[i] |= bytes[i]),
-        (None, 0) => plane.copy_from_slice(&bytes[..plane.len()]),
-        (None, _) => plane.iter_mut().zip(bytes).for_each(|(to, byte)| *to |= byte),
+fn join<R>(plane: &mut [u8], bit: u32, add: impl FnOnce(&mut [u8; PIECE]) -> R) -> R {
+    if let Some(plane) = plane.first_chunk_mut() {
+        if bit == 0 {
+            *plane = [0; PIECE];
+        }
+        return add(plane);
     }
+    let mut bytes = [0; PIECE];
+    if bit > 0 {
+        bytes[..plane.len()].copy_from_slice(plane);
+    }
+    let result = add(&mut bytes);
+    plane.copy_from_slice(&bytes[..plane.len()]);
+    result
 }

@@ -58,6 +58,46 @@ unsafe fn gather_avx2(x: &[f32; PIECE], b: u32, y: &mut [u8; PIECE]) -> bool {
     _mm256_movemask_ps(_mm256_or_ps(odd(x[0], x[1]), odd(x[2], x[3]))) != 0
 }
 
+/// Sets bit `b` of each byte whose number is at least `limit`, or where `flip` says so, below it.
+#[inline(always)]
+pub(super) fn compare<const AVX2: bool>(
+    x: &[i16; PIECE],
+    limit: i16,
+    flip: bool,
+    b: u32,
+    y: &mut [u8; PIECE],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if AVX2 {
+        // SAFETY: `AVX2` is true only where the machine has it.
+        return unsafe { compare_avx2(x, limit, flip, b, y) };
+    }
+    for (y, x) in y.iter_mut().zip(x) {
+        *y |= u8::from((*x >= limit) ^ flip) << b;
+    }
+}
+
+/// # Safety
+/// The machine has AVX2.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn compare_avx2(x: &[i16; PIECE], limit: i16, flip: bool, b: u32, y: &mut [u8; PIECE]) {
+    use std::arch::x86_64::*;
+    // SAFETY: twice sixteen of the 32 numbers.
+    let x = [0, 16].map(|i| unsafe { _mm256_loadu_si256(x[i..].as_ptr().cast()) });
+    let below = x.map(|x| _mm256_cmpgt_epi16(_mm256_set1_epi16(limit), x));
+    // Packing goes by halves of a vector; this puts the eights in their order.
+    let below = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi16(below[0], below[1]));
+    let wanted = _mm256_xor_si256(below, _mm256_set1_epi8(if flip { 0 } else { -1 }));
+    let bits = _mm256_and_si256(wanted, _mm256_set1_epi8(1 << b));
+    // SAFETY: the 32 bytes of `y`.
+    unsafe {
+        let y = y.as_mut_ptr().cast();
+        _mm256_storeu_si256(y, _mm256_or_si256(_mm256_loadu_si256(y), bits));
+    }
+}
+
 /// Bit `b` of each of 64 bytes, the first in the lowest place.
 #[inline(always)]
 pub(super) fn word<const AVX2: bool>(x: &[u8; 64], b: u32) -> u64 {

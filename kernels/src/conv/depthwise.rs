@@ -14,25 +14,49 @@ pub(super) fn suits(g: &ConvGeom) -> bool {
 }
 
 /// What a tap adds to a line: a piece of the slab, from `place` on, times `w[tap]`.
+#[derive(Debug)]
 struct Term {
     tap: usize,
     place: usize,
 }
 
 pub(crate) fn forward(g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32]) {
-    let (level, slabs) = (level(), slab_of_x(g));
-    let (hw, ohw, taps) = (g.h * g.w, g.oh * g.ow, g.taps());
-    let terms = slabs
-        .taps([g.kh, g.kw], g.how.dilation)
-        .enumerate()
-        .map(|(tap, place)| Term { tap, place });
-    let terms: Vec<_> = terms.collect();
-    each_plane(y, ohw, [slabs.len, slabs.line(g.oh, g.ow)], 0.0, |at, y, slab, line| {
-        // An output plane counts over images and outputs; its input plane over images and channels.
-        slabs.fill(level, &x[at / g.group_o() * hw..][..hw], slab);
-        correlate(level, slab, &w[at % g.o * taps..][..taps], &terms, line);
-        copy(level, [g.oh, g.ow], line, slabs.grid(), y, Grid::dense(g.ow));
-    });
+    Prepared::new(g).run(x, w, y);
+}
+
+/// [`forward`], with its places known.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    g: ConvGeom,
+    slabs: Slab,
+    terms: Vec<Term>,
+}
+
+impl Prepared {
+    pub fn new(g: &ConvGeom) -> Prepared {
+        let slabs = slab_of_x(g);
+        let terms = slabs
+            .taps([g.kh, g.kw], g.how.dilation)
+            .enumerate()
+            .map(|(tap, place)| Term { tap, place });
+        Prepared { g: *g, terms: terms.collect(), slabs }
+    }
+
+    /// Of as many images as there are.
+    pub fn run(&self, x: &[f32], w: &[f32], y: &mut [f32]) {
+        let Prepared { g, slabs, terms } = self;
+        let (level, hw, ohw, taps) = (level(), g.h * g.w, g.oh * g.ow, g.taps());
+        each_plane(y, ohw, [slabs.len, slabs.line(g.oh, g.ow)], 0.0, |at, y, slab, line| {
+            // An output plane counts over images and outputs; its input plane over images and channels.
+            slabs.fill(level, &x[at / g.group_o() * hw..][..hw], slab);
+            correlate(level, slab, &w[at % g.o * taps..][..taps], terms, line);
+            copy(level, [g.oh, g.ow], line, slabs.grid(), y, Grid::dense(g.ow));
+        });
+    }
+
+    pub fn bytes(&self) -> usize {
+        size_of_val(&self.terms[..])
+    }
 }
 
 pub(crate) fn dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {

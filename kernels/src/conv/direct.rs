@@ -39,17 +39,48 @@ fn group(g: &ConvGeom) -> ConvGeom {
 
 pub(super) fn forward(g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32]) {
     let (level, k, one) = (level(), g.taps(), group(g));
-    let plan = Plan::forward(&one).in_panels().of(g);
-    run(&plan, x, y, &|group, block, v| {
+    let pass = Pass::new(Plan::forward(&one).in_panels().of(g));
+    pass.run(x, y, &|group, block, v| {
         block.interleave(level, &w[(group * one.o + block.first) * k..], k, v);
     });
+}
+
+/// [`forward`] with its filters at hand.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pass: Pass,
+    filters: Vec<f32>,
+}
+
+impl Prepared {
+    pub fn new(g: &ConvGeom, w: &[f32]) -> Prepared {
+        let (level, k, one) = (level(), g.taps(), group(g));
+        let pass = Pass::new(Plan::forward(&one).in_panels().of(g));
+        let mut filters = vec![0.0; pass.filters_len()];
+        pass.pack(&mut filters, &|group, block, v| {
+            block.interleave(level, &w[(group * one.o + block.first) * k..], k, v);
+        });
+        Prepared { pass, filters }
+    }
+
+    /// Of as many images as there are.
+    pub fn run(&self, x: &[f32], y: &mut [f32]) {
+        self.pass.run_packed(x, &self.filters, y);
+    }
+
+    pub fn bytes(&self) -> usize {
+        let Pass { plan, blocks, runs, .. } = &self.pass;
+        let runs: usize = runs.iter().map(|runs| size_of_val(&runs[..])).sum();
+        size_of_val(&self.filters[..]) + plan.bytes() + size_of_val(&blocks[..]) + runs
+    }
 }
 
 pub(super) fn dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
     let (level, taps, filters) = (level(), g.kh * g.kw, w);
     let (all, g) = (g, &group(g));
-    let plan = Plan::dx(g).in_panels().of(all);
-    run(&plan, dy, dx, &|group, block, v| {
+    let pass = Pass::new(Plan::dx(g).in_panels().of(all));
+    let plan = &pass.plan;
+    pass.run(dy, dx, &|group, block, v| {
         let w = &filters[group * g.w_len()..][..g.w_len()];
         let width = block.width;
         if taps == 1 {
@@ -83,88 +114,132 @@ pub(super) fn dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
     });
 }
 
-/// `out` from `source`; `pack` writes the filters of a block of a group, `steps` by `block.width`
-/// for each phase in turn.
-fn run(
-    plan: &Plan,
-    source: &[f32],
-    out: &mut [f32],
-    pack: &(dyn Fn(usize, &Block, &mut [f32]) + Sync),
-) {
-    let level = level();
-    let by_runs = plan.by_runs();
-    let size = if by_runs { CHANNELS } else { WIDTH };
-    let blocks = &Block::all(plan.lanes, size)[..];
-    let steps: usize = plan.phases.iter().map(|phase| phase.steps().len()).sum();
-    let pixels = plan.out_h * plan.out_w;
-    // Fewer images than threads: these share the blocks of each.
-    let each = if plan.n < threads() { blocks.len().div_ceil(threads()) } else { blocks.len() };
-    let run = Run { level, plan, by_runs };
-    if plan.n == 1 && plan.rows == plan.out_h {
-        // A block's filters serve only once, so they are best packed when they are needed.
-        return chunks(out, each * size * pixels, |at, out| {
-            let blocks = &blocks[at * each..blocks.len().min((at + 1) * each)];
-            scratch(steps * WIDTH, |v| {
-                run.compute(source, 0, blocks, out, |group, block, product| {
-                    let v = &mut v[..steps * block.width];
-                    pack(group, block, v);
-                    product(v);
-                });
-            });
-        });
+/// A pass, and what it knows before its numbers.
+#[derive(Debug)]
+struct Pass {
+    plan: Plan,
+    /// Whether the lanes are pixels; else they are channels.
+    by_runs: bool,
+    /// The channels of the output, mostly `size` together.
+    blocks: Vec<Block>,
+    size: usize,
+    /// Steps of all phases.
+    steps: usize,
+    /// Runs of a full chunk, and of the last of an image.
+    runs: [Vec<Row>; 2],
+}
+
+impl Pass {
+    fn new(plan: Plan) -> Pass {
+        let by_runs = plan.by_runs();
+        let size = if by_runs { CHANNELS } else { WIDTH };
+        let blocks = Block::all(plan.lanes, size);
+        let steps = plan.phases.iter().map(|phase| phase.steps().len()).sum();
+        let last = (plan.out_h - 1) % plan.rows + 1;
+        let runs = |images, rows| match by_runs {
+            true => plan.runs(images, rows * plan.out_w),
+            false => Vec::new(),
+        };
+        let runs = [runs(plan.images, plan.rows), runs(1, last)];
+        Pass { plan, by_runs, blocks, size, steps, runs }
     }
-    let width = blocks[0].width;
-    scratch(plan.groups * blocks.len() * steps * width, |v| {
-        chunks(v, steps * width, |at, v| {
+
+    /// Elements of all filters, packed.
+    fn filters_len(&self) -> usize {
+        self.plan.groups * self.blocks.len() * self.block_len()
+    }
+
+    /// The same of a block.
+    fn block_len(&self) -> usize {
+        self.steps * self.blocks[0].width
+    }
+
+    /// `pack` writes the filters of a block of a group, `steps` by `block.width` for each phase in turn.
+    fn pack(&self, filters: &mut [f32], pack: &(dyn Fn(usize, &Block, &mut [f32]) + Sync)) {
+        let (blocks, steps) = (&self.blocks, self.steps);
+        chunks(filters, self.block_len(), |at, v| {
             let (group, block) = (at / blocks.len(), &blocks[at % blocks.len()]);
             pack(group, block, &mut v[..steps * block.width]);
         });
-        let packed = |group: usize, block: &Block, product: &mut dyn FnMut(&[f32])| {
-            let at = group * blocks.len() + block.first / size;
-            product(&v[at * steps * width..][..steps * block.width]);
-        };
-        if plan.n >= threads() {
-            // Pieces of several chunks, and yet some pieces for each thread.
-            let images = plan.n.div_ceil(8 * threads()).next_multiple_of(plan.images);
-            return chunks(out, images * plan.lanes * pixels, |at, out| {
-                let source = &source[at * images * plan.source_len()..];
-                run.compute(source, at * images, blocks, out, packed);
+    }
+
+    /// `out` from `source`.
+    fn run(
+        &self,
+        source: &[f32],
+        out: &mut [f32],
+        pack: &(dyn Fn(usize, &Block, &mut [f32]) + Sync),
+    ) {
+        let Pass { plan, blocks, size, steps, .. } = self;
+        let pixels = plan.out_h * plan.out_w;
+        if plan.n == 1 && plan.rows == plan.out_h {
+            // A block's filters serve only once, so they are best packed when they are needed.
+            let (level, each) = (level(), self.blocks_each(1));
+            return chunks(out, each * size * pixels, |at, out| {
+                let blocks = &blocks[at * each..blocks.len().min((at + 1) * each)];
+                scratch(steps * WIDTH, |v| {
+                    self.compute(level, source, 0, blocks, out, |group, block, product| {
+                        let v = &mut v[..steps * block.width];
+                        pack(group, block, v);
+                        product(v);
+                    });
+                });
             });
         }
+        scratch(self.filters_len(), |v| {
+            self.pack(v, pack);
+            self.run_packed(source, v, out);
+        });
+    }
+
+    /// Fewer images than threads: these share the blocks of each.
+    fn blocks_each(&self, images: usize) -> usize {
+        let blocks = self.blocks.len();
+        if images < threads() { blocks.div_ceil(threads()) } else { blocks }
+    }
+
+    /// The same of packed filters, and of as many images as there are in `source`.
+    fn run_packed(&self, source: &[f32], filters: &[f32], out: &mut [f32]) {
+        let Pass { plan, blocks, size, .. } = self;
+        let (level, pixels, size) = (level(), plan.out_h * plan.out_w, *size);
+        let images = source.len() / plan.source_len();
+        let packed = |group: usize, block: &Block, product: &mut dyn FnMut(&[f32])| {
+            let at = group * blocks.len() + block.first / size;
+            product(&filters[at * self.block_len()..][..self.steps * block.width]);
+        };
+        if images >= threads() {
+            // Pieces of several chunks, and yet some pieces for each thread.
+            let some = images.div_ceil(8 * threads()).next_multiple_of(plan.images);
+            return chunks(out, some * plan.lanes * pixels, |at, out| {
+                let source = &source[at * some * plan.source_len()..];
+                self.compute(level, source, at * some, blocks, out, packed);
+            });
+        }
+        let each = self.blocks_each(images);
         let sources = source.chunks_exact(plan.source_len());
         for (n, (out, source)) in out.chunks_exact_mut(plan.lanes * pixels).zip(sources).enumerate()
         {
             chunks(out, each * size * pixels, |at, out| {
                 let blocks = &blocks[at * each..blocks.len().min((at + 1) * each)];
-                run.compute(source, n, blocks, out, packed);
+                self.compute(level, source, n, blocks, out, packed);
             });
         }
-    });
-}
+    }
 
-/// What all pieces of a pass share.
-struct Run<'a> {
-    level: Level,
-    plan: &'a Plan,
-    /// Whether the lanes are pixels; else they are channels.
-    by_runs: bool,
-}
-
-impl Run<'_> {
     /// Some blocks of channels of the images from `first` on; `vectors` hands the filters of a block
     /// of a group to what it is given.
     fn compute(
         &self,
+        level: Level,
         source: &[f32],
         first: usize,
         blocks: &[Block],
         out: &mut [f32],
         mut vectors: impl FnMut(usize, &Block, &mut dyn FnMut(&[f32])),
     ) {
-        let Run { level, plan, .. } = *self;
+        let plan = &self.plan;
         let plane = plan.out_h * plan.out_w;
         let image = blocks.iter().map(|block| block.used).sum::<usize>() * plane;
-        let (mut runs, mut shape) = (Vec::new(), (0, 0));
         scratch(plan.slab_len(), |slab| {
             if !plan.panels {
                 slab.fill(0.0);
@@ -179,18 +254,22 @@ impl Run<'_> {
                 for r in (0..plan.out_h).step_by(plan.rows) {
                     let pixels = plan.rows.min(plan.out_h - r) * plan.out_w;
                     plan.fill(level, source, images, r, slab);
-                    if self.by_runs && shape != (images, pixels) {
-                        (runs, shape) = (plan.runs(images, pixels), (images, pixels));
-                    }
+                    let full = plan.rows * plan.out_w;
+                    let runs = &self.runs[usize::from(pixels < full)];
+                    // Image after image, should there be fewer than in a full chunk.
+                    let all = if pixels < full { 1 } else { plan.images };
+                    let runs = &runs[..runs.len() / all * images];
                     for block in blocks {
                         let at = (block.first - blocks[0].first) * plane + r * plan.out_w;
                         vectors(group, block, &mut |v| {
                             let (out, ahead) = (&mut out[at..], &mut ahead);
                             if self.by_runs {
                                 let (steps, many) = (plan.phases[0].steps(), block.used);
-                                line_product(level, slab, &runs, steps, v, many, out, plane, ahead);
+                                line_product(level, slab, runs, steps, v, many, out, plane, ahead);
                             } else {
-                                self.by_channels(block, slab, v, images, pixels, out, image, ahead);
+                                self.by_channels(
+                                    level, block, slab, v, images, pixels, out, image, ahead,
+                                );
                             }
                         });
                     }
@@ -202,6 +281,7 @@ impl Run<'_> {
     /// One block of a chunk of `images` by `pixels`, from one image to the next `image` elements.
     fn by_channels(
         &self,
+        level: Level,
         block: &Block,
         slab: &[f32],
         mut v: &[f32],
@@ -211,7 +291,7 @@ impl Run<'_> {
         image: usize,
         ahead: &mut Ahead<'_>,
     ) {
-        let Run { level, plan, .. } = *self;
+        let plan = &self.plan;
         scratch(images * pixels * block.width, |tile| {
             for phase in &plan.phases {
                 let rows = phase.pixels(images * pixels);
@@ -336,7 +416,7 @@ fn filter_sums(
 }
 
 /// Channels that are computed side by side.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Block {
     first: usize,
     /// Channels there are.

@@ -14,7 +14,10 @@ mod gather;
 pub mod im2col;
 mod lines;
 mod plan;
+mod prepared;
 pub mod winograd;
+
+pub use prepared::Prepared;
 
 use crate::geom::ConvGeom;
 

@@ -30,6 +30,7 @@ const PANEL: usize = 2 * RUN;
 const LINE: usize = 16;
 
 /// A pass that computes planes of pixels from padded planes of another size.
+#[derive(Debug)]
 pub(super) struct Plan {
     /// Images in the batch; a group of an image counts as one.
     pub n: usize,
@@ -57,7 +58,7 @@ pub(super) struct Plan {
 }
 
 /// The planes that a pass reads.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Source {
     /// Channels of an image.
     channels: usize,
@@ -71,6 +72,7 @@ struct Source {
 }
 
 /// Outputs of a chunk that see the same taps of the filter.
+#[derive(Debug)]
 pub(super) struct Phase {
     /// The taps, as places in a filter's plane.
     pub taps: Vec<usize>,
@@ -296,6 +298,11 @@ impl Plan {
         runs
     }
 
+    /// Bytes of memory that its tables hold.
+    pub(super) fn bytes(&self) -> usize {
+        self.phases.iter().map(Phase::bytes).sum()
+    }
+
     /// Elements between two images of the source.
     pub(super) fn source_len(&self) -> usize {
         self.source.channels * self.source.h * self.source.w
@@ -403,6 +410,11 @@ impl Phase {
         let table = (0..together).flat_map(|c| offsets.iter().map(move |at| index(c * plane + at)));
         let (table, repeats) = (table.collect(), channels / together);
         Phase { taps, table, repeats, advance: together * plane, offsets, pixels }
+    }
+
+    fn bytes(&self) -> usize {
+        let places = size_of_val(&self.taps[..]) + size_of_val(&self.offsets[..]);
+        places + size_of_val(&self.table[..]) + size_of_val(&self.pixels[..])
     }
 
     /// The taps of one channel after the other.

@@ -142,7 +142,12 @@ impl InferBench {
 
     fn memory_of(&self, file: &Path, out: &Output) -> Result<(), Error> {
         let before = rss_mb();
-        let mut net = self.net(&std::fs::read(file).map_err(|e| Error::io(file, e))?)?;
+        let failed = |e: dirnet_engine::Broken| Error::file(file, e.to_string());
+        let packed = {
+            let bytes = std::fs::read(file).map_err(|e| Error::io(file, e))?;
+            Packed::from_bytes(&bytes).map_err(failed)?
+        };
+        let mut net = Net::new(packed.graph, self.batch).map_err(failed)?;
         warm_up(&mut net, &vec![0.5; self.batch * len(self.input)]);
         out.line(&format!("{:.3}", peak_rss_mb() - before));
         Ok(())
