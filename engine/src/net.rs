@@ -54,7 +54,12 @@ enum What {
     Affine(Made),
     Conv(conv::Prepared),
     /// The largest of a window of an affine map, which is nowhere else.
-    Pool { size: usize, stride: usize, pad: usize, of: Made },
+    Pool {
+        size: usize,
+        stride: usize,
+        pad: usize,
+        of: Made,
+    },
     BinConv(Prepared, Made),
     BinLinear(PreparedDense, Made),
 }

@@ -2,7 +2,7 @@
 //! one line that says what is wrong with it; what is accepted runs, in no more memory than it owns up to.
 
 use dirnet_engine::{Graph, Load, MAGIC, Numbers, Op, Packed, Source};
-use fuzz::{FRONT, SEEDS, apart, edited, file, is_small, run, sealed};
+use fuzz::{FRONT, SEEDS, apart, edited, file, file_at, is_small, run, sealed};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -229,6 +229,8 @@ const FAULTS: &[Fault] = &[
     ("resnet20", |h| h["nodes"][1]["inputs"] = json!([]), &["has 0 inputs, expected 2"]),
     ("resnet20", |h| h["nodes"][1]["shape"] = json!([1, 3, 5, 7]), &["says [1, 3, 5, 7], makes [1,"]),
     ("resnet20", |h| only(h, json!("concat"), json!([1, 1, 16, 16])), &["array", "that nobody reads"]),
+    ("resnet20", |h| { let at = find(h, "bin_conv2d"); h["nodes"].as_array_mut().unwrap().truncate(at + 1) }, &["makes signs, expected floats of the last node"]),
+    ("resnet20", |h| { let at = find(h, "bin_conv2d"); push(h, json!("relu"), json!([{"node": at}]), h["nodes"][at]["shape"].clone()) }, &["which makes signs, for more"]),
     // Attributes and forms.
     ("resnet20", |h| attributes(h, "conv2d")["stride"] = json!(0), &["at least 1"]),
     ("resnet20", |h| attributes(h, "conv2d")["dilation"] = json!(0), &["at least 1"]),
@@ -306,7 +308,7 @@ fn what_stands_before_the_header_is_checked() {
 #[test]
 fn a_header_that_grows_a_thousandfold_is_not_unpacked() {
     let _alone = alone();
-    let bomb = file(&vec![b' '; 1 << 28], &[]);
+    let bomb = file_at(flate2::Compression::fast(), &vec![b' '; 1 << 28], &[]);
     assert!(bomb.len() < 4 * MB);
     assert_eq!(refused(&bomb), "has a header of more than 4194304 bytes once unpacked");
     assert!(refused(&file(&vec![b'['; 4 * MB], &[])).contains("wrong header"));
@@ -470,7 +472,7 @@ fn arrays_made_by_hand_are_checked_too() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn an_edited_file_is_refused_or_runs_in_the_memory_it_owns_up_to(
@@ -497,7 +499,7 @@ fn edits_are_often_accepted_and_every_operation_is_run() {
     let _alone = alone();
     let mut random = 0x9E37_79B9_7F4A_7C15_u64;
     let mut ran = BTreeMap::<_, usize>::new();
-    for _ in 0..3000 {
+    for _ in 0..2000 {
         let mut byte = |_| {
             random ^= random << 13;
             random ^= random >> 7;

@@ -25,9 +25,14 @@ pub fn sealed(body: &[u8]) -> Vec<u8> {
     [&MAGIC[..], &Sha256::digest(body)[..], body].concat()
 }
 
-/// A file with this header, which is compressed for it, and these arrays.
+/// A file with this header, as a zlib stream, and these arrays.
 pub fn file(header: &[u8], arrays: &[u8]) -> Vec<u8> {
-    let mut zlib = ZlibEncoder::new(Vec::new(), Compression::none());
+    file_at(Compression::none(), header, arrays)
+}
+
+/// The same with the header compressed.
+pub fn file_at(level: Compression, header: &[u8], arrays: &[u8]) -> Vec<u8> {
+    let mut zlib = ZlibEncoder::new(Vec::new(), level);
     zlib.write_all(header).unwrap();
     let zlib = zlib.finish().unwrap();
     sealed(&[&(zlib.len() as u32).to_le_bytes(), &zlib[..], arrays].concat())
