@@ -472,7 +472,7 @@ fn arrays_made_by_hand_are_checked_too() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn an_edited_file_is_refused_or_runs_in_the_memory_it_owns_up_to(
