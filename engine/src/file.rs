@@ -170,7 +170,7 @@ impl Packed {
     fn check_card(&self) -> Result<(), String> {
         let Card { version, arch, method, estimator, data, classes, mean, std } = &self.card;
         let names = [version, arch, method, estimator, data].into_iter().chain(classes);
-        names.into_iter().try_for_each(|name| limits::name("name", name))?;
+        names.into_iter().try_for_each(|name| limits::name("a text", name))?;
         let (input, outputs) = (self.graph.input(), self.graph.outputs());
         if classes.len() != outputs {
             return Err(format!("names {} classes, computes {outputs}", classes.len()));

@@ -100,7 +100,7 @@ impl Graph {
             n => return Err(format!("has {n} nodes, expected 1 to {NODES}")),
         }
         for (i, node) in self.nodes.iter().enumerate() {
-            limits::name("layer", &node.layer).map_err(|e| format!("node {i} {e}"))?;
+            limits::name("a layer", &node.layer).map_err(|e| format!("node {i} {e}"))?;
             self.check_node(i, node).map_err(|e| format!("node {i} ({}) {e}", node.layer))?;
         }
         let inputs = self.nodes.iter().flat_map(|node| &node.inputs);
@@ -146,8 +146,17 @@ impl Graph {
                 Source::Node(_) if fixed(node.op, at) => {
                     return Err(format!("reads a node for input {at}, expected an array"));
                 }
+                Source::Node(from) if makes_signs(&self.nodes[from].op) => {
+                    let by_signs = matches!(node.op, Op::BinConv2d { how, .. } if how.groups == 1);
+                    if !by_signs || at > 0 {
+                        return Err(format!("reads node {from}, which makes signs, for more"));
+                    }
+                }
                 Source::Node(_) => {}
             }
+        }
+        if i + 1 == self.nodes.len() && makes_signs(&node.op) {
+            return Err("makes signs, expected floats of the last node".into());
         }
         // A rule that holds for one image and for two holds for any number of them.
         for n in [1, 2] {
@@ -170,6 +179,11 @@ impl Graph {
             Source::Numbers(at) => self.numbers[at].shape.clone(),
         }
     }
+}
+
+/// Whether an operation makes signs that are bits and never floats.
+fn makes_signs(op: &Op) -> bool {
+    matches!(op, Op::BinConv2d { then: Then::Threshold, .. })
 }
 
 /// Whether an operation takes each number by itself or by its channel, so that it does not matter which

@@ -121,8 +121,8 @@ impl Graph {
             }
             Op::Linear | Op::BinLinear => {
                 let &[o, k] = &shape(1)[..] else { return Room::default() };
-                let scratch = product([k as u64 + 64, o as u64 + 128]) / 16;
-                Room { kept: 0, scratch, work: product([y, k as u64]).saturating_add(scratch) }
+                let kept = product([k as u64 + 64, o as u64 + 128]) / 16;
+                Room { kept, scratch: 0, work: product([y, k as u64]).saturating_add(kept) }
             }
             _ => Room { kept: 0, scratch: 0, work: y },
         }
@@ -149,10 +149,13 @@ fn convolution(x: &[usize], w: &[usize], how: Conv, y: u64, binary: bool) -> Roo
         // Each tap beside the same tap of the next pixel, a byte for four channels.
         let staged = product([quads, taps, padded + 128]) / 4;
         let tables = (kw * h * width).saturating_add(y).saturating_add(16 * taps * (quads + 1));
-        (tables, staged)
+        // For a lone image, and for some together.
+        (product([2, tables]), staged)
     } else {
+        // Filters by lanes, of which a group may fill one.
         let filters = product([o / groups + 15, groups, group_c, taps]);
-        (0, product([c, padded + 64]).saturating_add(filters).saturating_add(1 << 17))
+        let tables = y.saturating_add(product([group_c, taps])).saturating_add(1 << 12);
+        (filters.saturating_add(tables), product([c, padded + 64]).saturating_add(1 << 17))
     };
     // Rows that do not fit are copied again for each row of the output.
     let wide = 2 * how.pad as u64;
@@ -176,12 +179,12 @@ fn product<const N: usize>(of: [u64; N]) -> u64 {
 pub(crate) fn name(what: &str, name: &str) -> Result<(), String> {
     if name.chars().take(NAME + 1).count() > NAME {
         return Err(format!(
-            "has a {what} of {} bytes, expected at most {NAME} characters",
+            "has {what} of {} bytes, expected at most {NAME} characters",
             name.len()
         ));
     }
     match name.chars().any(char::is_control) {
-        true => Err(format!("has a {what} {name:?} with a control character")),
+        true => Err(format!("has {what} {name:?} with a control character")),
         false => Ok(()),
     }
 }

@@ -180,7 +180,7 @@ impl Numbers {
     /// # Errors
     /// If not, or if the name or the shape is none.
     pub fn check(&self) -> Result<(), String> {
-        limits::name("array", &self.name)?;
+        limits::name("an array", &self.name)?;
         let fail = |what: String| Err(format!("array {}: {what}", self.name));
         let len = match shape::len(&self.shape) {
             Ok(len) => len,
@@ -323,7 +323,7 @@ impl Numbers {
         form: Form,
         bytes: &mut &[u8],
     ) -> Result<Self, String> {
-        limits::name("array", name)?;
+        limits::name("an array", name)?;
         let fail = |what: String| format!("array {name}: {what}");
         let len = shape::len(shape).map_err(fail)?;
         let rows = shape.first().copied().unwrap_or(1);

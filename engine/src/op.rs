@@ -155,7 +155,7 @@ pub enum Then {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(remote = "Conv")]
+#[serde(remote = "Conv", deny_unknown_fields)]
 struct ConvDef {
     stride: usize,
     pad: usize,

@@ -1,13 +1,14 @@
 //! The promise: a file that is cut off, damaged, of another version or made to do harm gets an error of
 //! one line that says what is wrong with it; what is accepted runs, in no more memory than it owns up to.
 
-use dirnet_engine::{Graph, Load, MAGIC, Net, Numbers, Op, Packed, Source};
-use fuzz::{FRONT, SEEDS, apart, edited, file, is_small, run, sealed};
+use dirnet_engine::{Graph, Load, MAGIC, Numbers, Op, Packed, Source};
+use fuzz::{FRONT, SEEDS, apart, edited, file, file_at, is_small, run, sealed};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::Mutex;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard};
 
 #[path = "../../fuzz/src/lib.rs"]
 mod fuzz;
@@ -36,10 +37,14 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// The most bytes that there were at a time beyond those at the start. One test at a time may ask.
-fn peak<T>(f: impl FnOnce() -> T) -> (T, usize) {
+/// What a test holds while it allocates, so that each counts its own bytes alone.
+fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
-    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
+    ONE.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// The most bytes that there were at a time beyond those at the start.
+fn peak<T>(f: impl FnOnce() -> T) -> (T, usize) {
     let before = NOW.load(Relaxed);
     MOST.store(before, Relaxed);
     let value = f();
@@ -68,6 +73,7 @@ fn parts(name: &str) -> (Value, Vec<u8>) {
 
 #[test]
 fn seeds_are_read_and_run() {
+    let _alone = alone();
     for (name, bytes) in SEEDS {
         let packed = Packed::from_bytes(bytes).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(Packed::from_bytes(&packed.to_bytes()).unwrap(), packed, "{name}");
@@ -78,6 +84,7 @@ fn seeds_are_read_and_run() {
 
 #[test]
 fn every_truncation_is_refused() {
+    let _alone = alone();
     let whole = seed("darts");
     for len in 0..whole.len() {
         let message = refused(&whole[..len]);
@@ -95,8 +102,10 @@ fn every_truncation_is_refused() {
 
 #[test]
 fn every_flipped_byte_is_refused_or_harmless() {
+    let _alone = alone();
     let whole = seed("darts");
-    let (mut refusals, body) = (0, whole.len() - FRONT);
+    let header = u32::from_le_bytes(*whole[FRONT..].first_chunk().unwrap());
+    let mut refusals = 0;
     for at in 0..whole.len() {
         let mut file = whole.to_vec();
         file[at] ^= 0x41;
@@ -117,7 +126,7 @@ fn every_flipped_byte_is_refused_or_harmless() {
             }
         }
     }
-    assert!(refusals > body / 4, "{refusals} of {body}");
+    assert!(refusals > header * 9 / 10, "{refusals}, with a header of {header} bytes");
 }
 
 /// A change to the header of a seed, and words that the message must have.
@@ -174,25 +183,25 @@ const FAULTS: &[Fault] = &[
     ("resnet20", |h| h["numbers"][0]["form"] = json!("i4"), &["unknown variant `i4`", "`levels`"]),
     ("resnet20", |h| h["nodes"][1]["axis"] = json!(-1), &["invalid value: integer `-1`"]),
     ("resnet20", |h| h["nodes"][1]["shape"] = json!(1e300), &["wrong header"]),
-    ("resnet20", |h| for _ in 0..1000 { *h = json!([h.take()]) }, &["wrong header", "recursion limit"]),
+    ("resnet20", |h| for _ in 0..1000 { *h = json!([h.take()]) }, &["wrong header"]),
     // The card.
     ("resnet20", |h| h["card"]["classes"] = json!(["a"]), &["names 1 classes, computes 4"]),
     ("resnet20", |h| h["card"]["classes"] = json!(vec!["a"; 1 << 20]), &["header of more than 4194304 bytes"]),
     ("resnet20", |h| h["card"]["classes"] = json!(vec![""; 1 << 20]), &["names 1048576 classes, computes 4"]),
-    ("resnet20", |h| h["card"]["classes"][2] = json!("a\nb"), &["a name \"a\\nb\"", "control character"]),
-    ("resnet20", |h| h["card"]["arch"] = json!("x".repeat(5000)), &["a name of 5000 bytes", "at most 256"]),
+    ("resnet20", |h| h["card"]["classes"][2] = json!("a\nb"), &["a text \"a\\nb\"", "control character"]),
+    ("resnet20", |h| h["card"]["arch"] = json!("x".repeat(5000)), &["a text of 5000 bytes", "at most 256"]),
     ("resnet20", |h| h["card"]["mean"] = json!([0.1, 0.2]), &["2 means and 1 deviations for 1 channels"]),
     ("resnet20", |h| h["card"]["std"][0] = json!(0.0), &["deviation 0 for channel 0", "above 0"]),
     ("resnet20", |h| h["card"]["std"][0] = json!(-1.0), &["deviation -1 for channel 0", "above 0"]),
-    ("resnet20", |h| h["card"]["mean"][0] = json!(1e39), &["mean inf", "finite"]),
+    ("resnet20", |h| h["card"]["mean"][0] = json!(1e39), &["wrong header", "number out of range"]),
     // Arrays.
     ("resnet20", |h| h["numbers"][1]["name"] = h["numbers"][0]["name"].clone(), &["two arrays named"]),
     ("resnet20", |h| h["numbers"][0]["name"] = json!("a\u{7}"), &["array \"a\\u{7}\"", "control character"]),
-    ("resnet20", |h| h["numbers"][0]["name"] = json!("é".repeat(300)), &["array of 600 bytes", "at most 256"]),
-    ("resnet20", |h| h["numbers"][0]["shape"] = json!([]), &["of [] for input", "needs"]),
+    ("resnet20", |h| h["numbers"][0]["name"] = json!("é".repeat(300)), &["an array of 600 bytes", "at most 256"]),
+    ("resnet20", |h| h["numbers"][0]["shape"] = json!([]), &["bytes behind its last array"]),
     ("resnet20", |h| h["numbers"][0]["shape"] = json!([0, 3]), &["the shape [0, 3], expected 1 to 67108864 numbers"]),
     ("resnet20", |h| h["numbers"][0]["shape"] = json!([u64::MAX, u64::MAX]), &["the shape [18446744073709551615"]),
-    ("resnet20", |h| h["numbers"][0]["shape"] = json!([1 << 32, 1 << 32]), &["the shape [4294967296"]),
+    ("resnet20", |h| h["numbers"][0]["shape"] = json!([1u64 << 32, 1u64 << 32]), &["the shape [4294967296"]),
     ("resnet20", |h| h["numbers"][0]["shape"] = json!([1 << 26, 2]), &["expected 1 to 67108864 numbers"]),
     ("resnet20", |h| h["numbers"][0]["shape"] = json!([1 << 26]), &["bytes, and", "are left"]),
     ("resnet20", |h| h["numbers"][0]["shape"] = json!(vec![1; 100_000]), &["has 100000 axes, expected at most 8"]),
@@ -211,7 +220,7 @@ const FAULTS: &[Fault] = &[
     ("resnet20", |h| h["nodes"][1]["axis"] = json!(2), &["axis 2 of [1"]),
     ("resnet20", |h| h["nodes"][1]["layer"] = json!("l".repeat(257)), &["node 1 has a layer of 257 bytes"]),
     ("resnet20", |h| h["nodes"][1]["layer"] = json!("a\nb"), &["a layer \"a\\nb\""]),
-    ("resnet20", |h| h["nodes"][1]["shape"] = json!([]), &["node 1", "the shape []"]),
+    ("resnet20", |h| h["nodes"][1]["shape"] = json!([]), &["node 1", "axis 0 of []"]),
     ("resnet20", |h| h["nodes"][2]["inputs"][0] = json!({"node": 2}), &["node 2", "reads node 2, expected one before it"]),
     ("resnet20", |h| h["nodes"][2]["inputs"][0] = json!({"node": u64::MAX}), &["reads node 18446744073709551615"]),
     ("resnet20", |h| h["nodes"][1]["inputs"][1] = json!({"numbers": 999}), &["reads array 999, and there are"]),
@@ -220,24 +229,26 @@ const FAULTS: &[Fault] = &[
     ("resnet20", |h| h["nodes"][1]["inputs"] = json!([]), &["has 0 inputs, expected 2"]),
     ("resnet20", |h| h["nodes"][1]["shape"] = json!([1, 3, 5, 7]), &["says [1, 3, 5, 7], makes [1,"]),
     ("resnet20", |h| only(h, json!("concat"), json!([1, 1, 16, 16])), &["array", "that nobody reads"]),
+    ("resnet20", |h| { let at = find(h, "bin_conv2d"); h["nodes"].as_array_mut().unwrap().truncate(at + 1) }, &["makes signs, expected floats of the last node"]),
+    ("resnet20", |h| { let at = find(h, "bin_conv2d"); push(h, json!("relu"), json!([{"node": at}]), h["nodes"][at]["shape"].clone()) }, &["which makes signs, for more"]),
     // Attributes and forms.
     ("resnet20", |h| attributes(h, "conv2d")["stride"] = json!(0), &["at least 1"]),
     ("resnet20", |h| attributes(h, "conv2d")["dilation"] = json!(0), &["at least 1"]),
     ("resnet20", |h| attributes(h, "conv2d")["groups"] = json!(0), &["at least 1"]),
     ("resnet20", |h| attributes(h, "conv2d")["groups"] = json!(7), &["7 groups do not divide"]),
     ("resnet20", |h| attributes(h, "conv2d")["stride"] = json!(u64::MAX), &["expected at most 1024"]),
-    ("resnet20", |h| attributes(h, "conv2d")["pad"] = json!(1 << 62), &["expected at most 1024"]),
-    ("resnet20", |h| attributes(h, "bin_conv2d")["dilation"] = json!(1 << 40), &["expected at most 1024"]),
+    ("resnet20", |h| attributes(h, "conv2d")["pad"] = json!(1u64 << 62), &["expected at most 1024"]),
+    ("resnet20", |h| attributes(h, "bin_conv2d")["dilation"] = json!(1u64 << 40), &["expected at most 1024"]),
     ("resnet20", |h| attributes(h, "bin_conv2d")["dilation"] = json!(1000), &["larger than the padded image"]),
     ("resnet20", |h| attributes(h, "bin_conv2d")["then"] = json!("scale"), &["of thresholds for input 2, expected floats"]),
     ("resnet20", |h| array(h, "bin_conv2d", 1)["form"] = json!("f32"), &["bytes, and"]),
     ("resnet20", |h| node(h, "bin_conv2d")["inputs"][2] = node(h, "bin_conv2d")["inputs"][1].clone(), &["of signs for input 2, expected thresholds"]),
     ("darts", |h| only(h, json!({"clamp": {"low": 1.0, "high": -1.0}}), json!([1, 1, 16, 16])), &["clamps from 1 to -1"]),
-    ("darts", |h| only(h, json!({"clamp": {"low": -1e39, "high": 1.0}}), json!([1, 1, 16, 16])), &["number -inf", "finite"]),
-    ("darts", |h| only(h, json!({"scale": {"factor": 1e39}}), json!([1, 1, 16, 16])), &["number inf", "finite"]),
+    ("darts", |h| only(h, json!({"clamp": {"low": -1e39, "high": 1.0}}), json!([1, 1, 16, 16])), &["number out of range"]),
+    ("darts", |h| only(h, json!({"scale": {"factor": 1e39}}), json!([1, 1, 16, 16])), &["number out of range"]),
     ("darts", |h| only(h, json!({"shift": {"by": null}}), json!([1, 1, 16, 16])), &["wrong header", "null"]),
     ("darts", |h| only(h, json!({"subsample": {"start": 0, "step": 0}}), json!([1, 1, 16, 16])), &["a step of 0, expected 1 to 1024"]),
-    ("darts", |h| only(h, json!({"subsample": {"start": 1 << 40, "step": 1}}), json!([1, 1, 16, 16])), &["expected at most 1024"]),
+    ("darts", |h| only(h, json!({"subsample": {"start": 1u64 << 40, "step": 1}}), json!([1, 1, 16, 16])), &["expected at most 1024"]),
     ("darts", |h| only(h, json!({"narrow": {"start": u64::MAX}}), json!([1, 1, 16, 16])), &["takes 1 channels from 18446744073709551615 on"]),
     ("darts", |h| only(h, json!({"pad_channels": {"before": u64::MAX}}), json!([1, 1, 16, 16])), &["makes 1 channels of 18446744073709551615 and 1"]),
     ("darts", |h| only(h, json!({"max_pool2d": {"size": 16, "stride": 1, "pad": 0}}), json!([1, 1, 1, 1])), &["at most 15 by 15"]),
@@ -253,17 +264,26 @@ const FAULTS: &[Fault] = &[
 
 #[test]
 fn each_fault_is_named() {
+    let _alone = alone();
+    let mut wrong = Vec::new();
     for (at, (name, spoil, words)) in FAULTS.iter().enumerate() {
         let (mut header, arrays) = parts(name);
         spoil(&mut header);
-        let message = refused(&file(&serde_json::to_vec(&header).unwrap(), &arrays));
-        let missing = words.iter().find(|word| !message.contains(**word));
-        assert_eq!(missing, None, "fault {at}: {message}");
+        let file = file(&serde_json::to_vec(&header).unwrap(), &arrays);
+        let message = match Packed::from_bytes(&file) {
+            Ok(_) => "accepted".into(),
+            Err(_) => refused(&file),
+        };
+        if !words.iter().all(|word| message.contains(word)) {
+            wrong.push(format!("fault {at}, expected {words:?}: {message}"));
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
 fn what_stands_before_the_header_is_checked() {
+    let _alone = alone();
     let whole = seed("darts");
     let with = |at: usize, byte: u8| {
         let mut file = whole.to_vec();
@@ -287,16 +307,18 @@ fn what_stands_before_the_header_is_checked() {
 
 #[test]
 fn a_header_that_grows_a_thousandfold_is_not_unpacked() {
-    let bomb = file(&vec![b' '; 1 << 28], &[]);
+    let _alone = alone();
+    let bomb = file_at(flate2::Compression::fast(), &vec![b' '; 1 << 28], &[]);
     assert!(bomb.len() < 4 * MB);
     assert_eq!(refused(&bomb), "has a header of more than 4194304 bytes once unpacked");
-    assert!(refused(&file(&vec![b'['; 4 * MB], &[])).contains("recursion limit"));
+    assert!(refused(&file(&vec![b'['; 4 * MB], &[])).contains("wrong header"));
     let deep = [b"{\"card\":".repeat(1000), b"1".to_vec()].concat();
     assert!(refused(&file(&deep, &[])).contains("wrong header"));
 }
 
 #[test]
 fn arrays_are_what_they_say() {
+    let _alone = alone();
     let (header, arrays) = parts("resnet20");
     let refuse = |arrays: &[u8]| refused(&file(&serde_json::to_vec(&header).unwrap(), arrays));
     assert!(refuse(&[&arrays[..], &[0; 7]].concat()).contains("has 7 bytes behind its last array"));
@@ -332,6 +354,7 @@ fn lone(op: Value, x: [usize; 4], y: &[usize], arrays: &[(&[usize], &str, usize)
 
 #[test]
 fn small_files_that_ask_for_much_are_refused() {
+    let _alone = alone();
     let conv = |stride: usize, pad: usize, dilation: usize, groups: usize| json!({"conv2d": {"stride": stride, "pad": pad, "dilation": dilation, "groups": groups}});
     let binary = |pad: usize, dilation: usize| {
         json!({"bin_conv2d": {"stride": 1, "pad": pad, "dilation": dilation, "groups": 1,
@@ -343,14 +366,13 @@ fn small_files_that_ask_for_much_are_refused() {
         assert!(message.contains(words), "{message}");
     };
     // Sums of many terms at many pixels, which a bit each pays for.
-    let filters: &[usize] = &[1024, 1, 181, 181];
-    let bytes = (1024 * 181 * 181usize).div_ceil(8);
+    let filters: &[usize] = &[1024, 910, 6, 6];
     refuse(
         &lone(
-            binary(90, 1),
-            [1, 1, 256, 256],
-            &[1, 1024, 256, 256],
-            &[(filters, "signs", bytes), (&[1024], "f32", 4096)],
+            binary(3, 1),
+            [1, 910, 127, 127],
+            &[1, 1024, 128, 128],
+            &[(filters, "signs", 1024 * 910 * 36 / 8), (&[1024], "f32", 4096)],
         ),
         "operations an image",
     );
@@ -408,10 +430,10 @@ fn small_files_that_ask_for_much_are_refused() {
         numbers,
     };
     let image = vec![1, 1, side, side];
-    let one = (Op::Input, vec![], image.clone());
+    let input = (Op::Input, vec![], image.clone());
     // Many outputs that are all read in the end.
     let relu = |_| (Op::Relu, vec![Source::Node(0)], image.clone());
-    let mut nodes: Vec<_> = std::iter::once(one.clone()).chain((0..1000).map(relu)).collect();
+    let mut nodes: Vec<_> = std::iter::once(input).chain((0..1000).map(relu)).collect();
     let all = (1..=1000).map(Source::Node).collect();
     nodes.push((Op::Concat, all, vec![1, 1000, side, side]));
     assert!(graph(nodes, vec![]).check().unwrap_err().contains("expected 1 to 67108864 numbers"));
@@ -425,13 +447,16 @@ fn small_files_that_ask_for_much_are_refused() {
     let message = graph(nodes, vec![numbers]).check().unwrap_err();
     assert!(message.contains("needs room for"), "{message}");
     // A chain that takes long: each node little, all of them much.
-    let chain = (0..16_000).map(|i| (Op::Tanh, vec![Source::Node(i)], image.clone()));
+    let half = vec![1, 1, side / 2, side];
+    let one = (Op::Input, vec![], half.clone());
+    let chain = (0..16_000).map(|i| (Op::Tanh, vec![Source::Node(i)], half.clone()));
     let message = graph([one].into_iter().chain(chain).collect(), vec![]).check().unwrap_err();
     assert!(message.contains("operations an image"), "{message}");
 }
 
 #[test]
 fn arrays_made_by_hand_are_checked_too() {
+    let _alone = alone();
     use dirnet_engine::{Bits, Values};
     let check = |shape: &[usize], values: Values| {
         let numbers = Numbers { name: "w".into(), shape: shape.to_vec(), values };
@@ -447,12 +472,13 @@ fn arrays_made_by_hand_are_checked_too() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn an_edited_file_is_refused_or_runs_in_the_memory_it_owns_up_to(
         choices in proptest::collection::vec(any::<u8>(), 1..96)
     ) {
+        let _alone = alone();
         let (read, bytes) = peak(|| edited(&choices));
         prop_assert!(bytes < 40 * MB, "{bytes} bytes to read an edited file");
         match read {
@@ -469,14 +495,25 @@ proptest! {
 }
 
 #[test]
-fn edits_are_often_accepted() {
-    let mut accepted = 0;
-    for i in 0..300u32 {
-        let choices: Vec<u8> = (0..64u32)
-            .map(|j| (i.wrapping_mul(2_654_435_761) >> (j % 24)) as u8 ^ (j * i) as u8)
-            .collect();
-        accepted += usize::from(edited(&choices).is_ok());
+fn edits_are_often_accepted_and_every_operation_is_run() {
+    let _alone = alone();
+    let mut random = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut ran = BTreeMap::<_, usize>::new();
+    for _ in 0..2000 {
+        let mut byte = |_| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            (random >> 32) as u8
+        };
+        let choices: Vec<u8> = (0..64).map(&mut byte).collect();
+        let Some(packed) = edited(&choices).ok().filter(is_small) else { continue };
+        for node in packed.graph.nodes.iter().filter(|node| node.layer == "new") {
+            let name = format!("{:?}", node.op);
+            *ran.entry(name.split([' ', '(']).next().unwrap_or_default().to_string())
+                .or_default() += 1;
+        }
+        run(packed);
     }
-    assert!(accepted > 30, "{accepted} of 300");
-    let _ = Net::new(Packed::from_bytes(seed("mlp")).unwrap().graph, 1).unwrap();
+    assert!(ran.len() > 28, "only {ran:?}");
 }

@@ -25,9 +25,14 @@ pub fn sealed(body: &[u8]) -> Vec<u8> {
     [&MAGIC[..], &Sha256::digest(body)[..], body].concat()
 }
 
-/// A file with this header, which is compressed for it, and these arrays.
+/// A file with this header, as a zlib stream, and these arrays.
 pub fn file(header: &[u8], arrays: &[u8]) -> Vec<u8> {
-    let mut zlib = ZlibEncoder::new(Vec::new(), Compression::fast());
+    file_at(Compression::none(), header, arrays)
+}
+
+/// The same with the header compressed.
+pub fn file_at(level: Compression, header: &[u8], arrays: &[u8]) -> Vec<u8> {
+    let mut zlib = ZlibEncoder::new(Vec::new(), level);
     zlib.write_all(header).unwrap();
     let zlib = zlib.finish().unwrap();
     sealed(&[&(zlib.len() as u32).to_le_bytes(), &zlib[..], arrays].concat())
@@ -45,7 +50,7 @@ pub fn apart(file: &[u8]) -> (Vec<u8>, Vec<u8>) {
 /// Whether a network asks for so little that it is run at once.
 pub fn is_small(packed: &Packed) -> bool {
     let load = packed.graph.load();
-    load.numbers <= 1 << 22 && load.work <= 1 << 25
+    load.numbers <= 1 << 22 && load.work <= 1 << 22
 }
 
 /// Runs a network that was accepted, if it is small.
@@ -80,16 +85,18 @@ pub fn edited(choices: &[u8]) -> Result<Packed, Broken> {
     let mut choices = Choices(choices);
     let (header, mut arrays) = apart(choices.one(&SEEDS).1);
     let mut header = serde_json::from_slice(&header).unwrap();
+    // Half of all inputs only add nodes, which are accepted more often and so run.
+    let kinds = choices.one(&[4, 1]);
     for _ in 0..1 + choices.of(6) {
-        match choices.of(4) {
-            0 => edit(&mut header, &mut choices),
-            1 if !arrays.is_empty() => {
-                let at = choices.of(256) * 256 + choices.of(256);
-                let at = at % arrays.len();
+        match choices.of(kinds) {
+            0 => grow(&mut header, &mut choices),
+            1 => edit(&mut header, &mut choices),
+            2 => retype(&mut header, &mut choices),
+            _ if arrays.is_empty() => {}
+            _ => {
+                let at = (choices.of(256) * 256 + choices.of(256)) % arrays.len();
                 arrays[at] = choices.of(256) as u8;
             }
-            2 => retype(&mut header, &mut choices),
-            _ => grow(&mut header, &mut choices),
         }
     }
     mend(header, arrays)
@@ -188,7 +195,7 @@ fn edit(value: &mut Value, choices: &mut Choices<'_>) {
         Value::Number(n) => {
             let n = n.as_f64().unwrap_or_default();
             *value = match choices.of(5) {
-                0 => json!(n as u64 + 1),
+                0 => json!((n as u64).saturating_add(1)),
                 1 => json!((n as u64).saturating_sub(1)),
                 2 => json!(choices.one(&[1e39, -1e39, 1e-46, -0.0, 0.5, -1.0, 1e308])),
                 _ => json!(choices.one(&NUMBERS)),
@@ -208,22 +215,25 @@ fn edit(value: &mut Value, choices: &mut Choices<'_>) {
 
 /// Another operation for a node, and perhaps an attribute of its own.
 fn retype(header: &mut Value, choices: &mut Choices<'_>) {
-    let Some(nodes) = header["nodes"].as_array_mut() else { return };
+    let Some(nodes) = list(header, "nodes") else { return };
     let at = choices.of(nodes.len());
     let Some(node) = nodes.get_mut(at) else { return };
-    let (op, _) = operation([4, 4, 8, 8], choices);
-    node["op"] = op;
-    node["axis"] = json!(choices.one(&[0, 0, 0, 1, 2]));
+    let (op, ..) = operation([1, 4, 8, 8], choices);
+    let axis = choices.one(&[0, 0, 0, 1, 2]);
+    if let Some(node) = node.as_object_mut() {
+        node.insert("op".into(), op);
+        node.insert("axis".into(), json!(axis));
+    }
 }
 
 /// One more node behind the last, with arrays of its own.
 fn grow(header: &mut Value, choices: &mut Choices<'_>) {
-    let Some(nodes) = header["nodes"].as_array() else { return };
+    let Some(nodes) = list(header, "nodes") else { return };
     let back = if choices.of(2) == 0 { 1 } else { 1 + choices.of(nodes.len()) };
     let (last, at) = (nodes.len(), nodes.len().saturating_sub(back));
-    let shape = nodes.get(at).map_or(vec![], |node| {
+    let shape: Vec<usize> = nodes.get(at).map_or(vec![], |node| {
         let shape = node["shape"].as_array().cloned().unwrap_or_default();
-        shape.iter().map(|n| n.as_u64().unwrap_or(1) as usize).collect()
+        shape.iter().map(|n| n.as_u64().unwrap_or(1).clamp(1, 1 << 20) as usize).collect()
     });
     let (x, at) = match *shape.as_slice() {
         [1, c, h, w] => ([1, c, h, w], at),
@@ -236,82 +246,98 @@ fn grow(header: &mut Value, choices: &mut Choices<'_>) {
         }
         _ => ([1, 1, 1, 1], at),
     };
-    let (op, arrays) = operation(x, choices);
+    let (op, arrays, more) = operation(x, choices);
     let mut inputs = vec![json!({"node": at})];
     for (shape, form) in arrays {
-        let there = header["numbers"].as_array().map_or(0, Vec::len);
+        let there = list(header, "numbers").map_or(0, |all| all.len());
         let name = format!("new {there}");
         push(header, "numbers", json!({"name": name, "shape": shape, "form": form}));
         inputs.push(json!({"numbers": there}));
     }
-    for _ in 0..choices.one(&[0, 0, 0, 1, 2]) {
-        inputs.push(json!({"node": at - at.min(choices.one(&[0, 0, 1, 2]))}));
+    for _ in 0..more {
+        inputs.push(json!({"node": at - at.min(choices.one(&[0, 0, 0, 1, 2]))}));
     }
     let node = json!({"op": op, "inputs": inputs, "layer": "new", "shape": shape, "axis": 0});
     push(header, "nodes", node);
 }
 
+fn list<'a>(header: &'a mut Value, key: &str) -> Option<&'a mut Vec<Value>> {
+    header.get_mut(key)?.as_array_mut()
+}
+
 fn push(header: &mut Value, key: &str, value: Value) {
-    if let Some(all) = header[key].as_array_mut() {
+    if let Some(all) = list(header, key) {
         all.push(value);
     }
 }
 
 type Arrays = Vec<(Vec<usize>, &'static str)>;
 
-/// An operation for images of a shape, and the arrays that it reads.
-fn operation([_, c, h, w]: [usize; 4], choices: &mut Choices<'_>) -> (Value, Arrays) {
-    let small = |choices: &mut Choices<'_>| choices.one(&[1, 1, 1, 2, 3, 4, 7, 0, 16]);
+/// An operation for images of a shape, the arrays that it reads, and how many nodes beside the first.
+fn operation([_, c, h, w]: [usize; 4], choices: &mut Choices<'_>) -> (Value, Arrays, usize) {
+    let small = |choices: &mut Choices<'_>| choices.one(&[1, 1, 1, 2, 3, 4, 7, 11]);
     let channel = |form| (vec![c], form);
     let act = |choices: &mut Choices<'_>| choices.one(&["identity", "relu", "hardtanh"]);
-    match choices.of(24) {
-        0..6 => {
-            let groups = choices.one(&[1, 1, c, 2, 3]);
-            let o = groups.max(1) * choices.one(&[1, 2, 3, 5, 8, 17]);
-            let filter = vec![o, c / groups.max(1), small(choices), small(choices)];
-            let pad = choices.one(&[0, 0, 1, 2, 3, 9, 100]);
-            let mut how = json!({"stride": small(choices), "pad": pad,
-                "dilation": small(choices), "groups": groups});
+    let lone = |op: Value| (op, vec![], 0);
+    match choices.of(26) {
+        0..8 => {
+            let groups = choices
+                .one(&[1, 1, c, 2, 3].map(|groups| if c % groups == 0 { groups } else { 1 }));
+            let o = groups * choices.one(&[1, 2, 3, 5, 8, 17]);
+            let filter = vec![o, c / groups, small(choices).min(h + 1), small(choices).min(w + 1)];
+            let pad = choices.one(&[0, 0, 1, 1, 2, 3, 9, 100]);
+            let dilation = choices.one(&[1, 1, 1, 2, 3]);
+            let mut how = json!({"stride": small(choices), "pad": pad, "dilation": dilation,
+                "groups": groups});
             if choices.of(3) == 0 {
                 let form = choices.one(&["f32", "f16", "i8", "levels"]);
-                return (json!({"conv2d": how}), vec![(filter, form)]);
+                return (json!({"conv2d": how}), vec![(filter, form)], 0);
             }
             how["outside"] = json!(choices.one(&["zero", "minus", "plus"]));
-            let (then, forms): (Value, &[&str]) = match choices.of(4) {
-                0 => (json!("scale"), &["f32"]),
-                1 => (json!({"affine": {"act": act(choices)}}), &["f32", "f16"]),
-                2 => (json!({"scaled_affine": {"act": act(choices)}}), &["f32", "i8", "f32"]),
-                _ => (json!("threshold"), &["thresholds"]),
+            let (then, forms, more): (Value, &[&str], _) = match choices.of(4) {
+                0 => (json!("scale"), &["f32"], 0),
+                1 => (json!({"affine": {"act": act(choices)}}), &["f32", "f16"], choices.of(2)),
+                2 => {
+                    let then = json!({"scaled_affine": {"act": act(choices)}});
+                    (then, &["f32", "i8", "f32"], choices.of(2))
+                }
+                _ => (json!("threshold"), &["thresholds"], 0),
             };
             how["then"] = then;
             let mut arrays = vec![(filter, choices.one(&["signs", "f32", "levels"]))];
             arrays.extend(forms.iter().map(|form| (vec![o], *form)));
-            (json!({"bin_conv2d": how}), arrays)
+            (json!({"bin_conv2d": how}), arrays, more)
         }
-        6..9 => {
-            let pool =
-                json!({"size": small(choices), "stride": small(choices), "pad": choices.of(4)});
+        8..11 => {
+            let size = small(choices);
+            let pad = choices.of(1 + size / 2);
+            let pool = json!({"size": size, "stride": small(choices), "pad": pad});
             let name = choices.one(&["max_pool2d", "avg_pool2d"]);
-            (json!({name: pool}), vec![])
+            lone(json!({name: pool}))
         }
-        9 => (json!("linear"), vec![(vec![5, c], "f32")]),
-        10 => (json!("bin_linear"), vec![(vec![5, c], "signs"), (vec![5], "f32")]),
-        11 => (json!({"affine": {"act": act(choices)}}), vec![channel("f32"), channel("f32")]),
-        12 => {
-            (json!(choices.one(&["add_channels", "mul_channels", "prelu"])), vec![channel("f32")])
+        11 => (json!("linear"), vec![(vec![5, c], "f32")], 0),
+        12 => (json!("bin_linear"), vec![(vec![5, c], "signs"), (vec![5], "f32")], 0),
+        13 => {
+            let affine = json!({"affine": {"act": act(choices)}});
+            (affine, vec![channel("f32"), channel("f32")], choices.of(2))
         }
-        13 => (json!("global_avg_pool"), vec![]),
-        14 => (json!({"narrow": {"start": choices.of(4)}}), vec![]),
-        15 => (json!({"pad_channels": {"before": choices.of(9)}}), vec![]),
-        16 => {
+        14 => {
+            let name = choices.one(&["add_channels", "mul_channels", "prelu"]);
+            (json!(name), vec![channel("f32")], 0)
+        }
+        15 => lone(json!("global_avg_pool")),
+        16 => lone(json!({"narrow": {"start": choices.one(&[0, 0, 1, c])}})),
+        17 => lone(json!({"pad_channels": {"before": choices.one(&[0, 0, 1, c])}})),
+        18 => {
             let [start, step] = [choices.one(&[0, 1, 2, h, w, 1000]), small(choices)];
-            (json!({"subsample": {"start": start, "step": step}}), vec![])
+            lone(json!({"subsample": {"start": start, "step": step}}))
         }
-        17 => (json!({"clamp": {"low": choices.one(&[-1.0, 0.0, 3.0]), "high": 1.0}}), vec![]),
-        18 => (json!({"scale": {"factor": choices.one(&[-1.0, 0.0, 1e30])}}), vec![]),
-        19 => (json!({"shift": {"by": choices.one(&[-1.0, 0.0, 1e30])}}), vec![]),
-        20 => (json!(choices.one(&["add", "sub", "mul", "mul_pixels", "concat"])), vec![]),
-        21 => (json!(choices.one(&["relu", "hardtanh", "sigmoid", "tanh", "swish"])), vec![]),
-        _ => (json!(choices.one(&["abs", "binarize", "standardize", "reshape", "concat"])), vec![]),
+        19 => lone(json!({"clamp": {"low": choices.one(&[-1.0, 0.0, 3.0]), "high": 1.0}})),
+        20 => lone(json!({"scale": {"factor": choices.one(&[-1.0, 0.0, 1e30])}})),
+        21 => lone(json!({"shift": {"by": choices.one(&[-1.0, 0.0, 1e30])}})),
+        22 => (json!(choices.one(&["add", "sub", "mul", "mul_pixels"])), vec![], 1),
+        23 => (json!("concat"), vec![], choices.of(4)),
+        24 => lone(json!(choices.one(&["relu", "hardtanh", "sigmoid", "tanh", "swish"]))),
+        _ => lone(json!(choices.one(&["abs", "binarize", "standardize", "reshape"]))),
     }
 }
