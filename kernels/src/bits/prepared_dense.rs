@@ -256,12 +256,12 @@ fn finish(
         }
         Transform::Scale { scale } => {
             let (numbers, act) = ([&scale[c..c + len]], Activation::Identity);
-            floats(level, &mut made, numbers, None, act, &mut nan)
+            floats(level, &mut made, numbers, None, act, signs.is_some(), &mut nan)
         }
         Transform::Affine { scale, a, b, act } => {
             let numbers = [scale, a, b].map(|numbers| &numbers[c..c + len]);
             let residual = residual.map(|r| &r[c..c + len]);
-            floats(level, &mut made, numbers, residual, act, &mut nan)
+            floats(level, &mut made, numbers, residual, act, signs.is_some(), &mut nan)
         }
     };
     if let Some(y) = y {
@@ -274,19 +274,21 @@ fn finish(
 }
 
 per_level! {
-    /// `z` becomes `act(a·(scale·z) + b + residual)`, or with one kind of numbers `scale·z`; its signs.
+    /// `z` becomes `act(a·(scale·z) + b + residual)`, or with one kind of numbers `scale·z`; its signs,
+    /// if they are asked for.
     fn floats[const P: usize](
         z: &mut [f32; 64],
         numbers: [&[f32]; P],
         residual: Option<&[f32]>,
         act: Activation,
+        signs: bool,
         nan: &mut bool,
     ) -> u64 {
         #[cfg(target_arch = "x86_64")]
         if FUSED {
-            return floats_of::<crate::lanes::Avx, P, FUSED>(z, numbers, residual, act, nan);
+            return floats_of::<crate::lanes::Avx, P, FUSED>(z, numbers, residual, act, signs, nan);
         }
-        floats_of::<Plain, P, FUSED>(z, numbers, residual, act, nan)
+        floats_of::<Plain, P, FUSED>(z, numbers, residual, act, signs, nan)
     }
 }
 
@@ -296,6 +298,7 @@ fn floats_of<L: Lanes, const P: usize, const AVX2: bool>(
     numbers: [&[f32]; P],
     residual: Option<&[f32]>,
     act: Activation,
+    signs: bool,
     nan: &mut bool,
 ) -> u64 {
     let len = numbers[0].len();
@@ -325,6 +328,9 @@ fn floats_of<L: Lanes, const P: usize, const AVX2: bool>(
             Activation::Hardtanh => y.hardtanh(),
         }
         .store(z);
+    }
+    if !signs {
+        return 0;
     }
     z[len..].fill(0.0);
     let mut bytes = [0; 64];
