@@ -201,13 +201,23 @@ fn floats() {
         let time = quickest(|| gemm::gemm(1, k, o, &x, false, &w, true, &mut y));
         let speed = 4e-9 * w.len() as f64 / time;
         println!("  dense {k} -> {o}: {:.1} us, {speed:.0} GB/s of weights", 1e6 * time);
-        let dense = PreparedDense::new(&Rows::pack(o, k, &w));
-        let (mut words, scale) = (vec![0; k.div_ceil(64)], random(o));
+    }
+    println!("dense layers of signs: prepared, and bits::dense");
+    for [n, k, o] in [[1, 512, 1000], [1, 8192, 1024], [128, 784, 256], [128, 1024, 1024]] {
+        let (x, w, mut y) = (random(n * k), random(o * k), vec![0.0; n * o]);
+        let (rows, packed) = (Rows::pack(n, k, &x), Rows::pack(o, k, &w));
+        let dense = PreparedDense::new(&packed);
+        let (mut words, scale) = (vec![0; n * k.div_ceil(64)], random(o));
         bits::pack_rows(k, &x, &mut words);
         let then = Transform::Scale { scale: &scale };
-        let time = quickest(|| _ = dense.run(1, &words, &then, None, Some(&mut y), None));
-        let speed = 1e-9 * w.len() as f64 / time;
-        println!("  dense {k} -> {o} of signs: {:.1} us, {speed:.0} GMAC/s", 1e6 * time);
+        let ours = quickest(|| _ = dense.run(n, &words, &then, None, Some(&mut y), None));
+        let plain = quickest(|| bits::dense(n, k, o, &rows, &packed, &mut y));
+        let speed = 1e-9 * (n * k * o) as f64 / ours;
+        println!(
+            "  {n}x{k} -> {o}: {:.1} us, {speed:.0} GMAC/s; {:.1} us",
+            1e6 * ours,
+            1e6 * plain
+        );
     }
 }
 

@@ -172,11 +172,14 @@ per_level! {
         }
         for (i, y) in y.chunks_exact_mut(g.ow).enumerate() {
             let (top, end) = (i * g.stride, (i * g.stride + g.size).min(g.h + g.pad));
-            y.fill(f32::NEG_INFINITY);
-            for r in top.max(g.pad)..end {
-                let row = &rows[(r - g.pad) * g.ow..][..g.ow];
-                y.iter_mut().zip(row).for_each(|(y, x)| *y = larger(*y, *x));
-            }
+            strips(y, |at, held| {
+                for r in top.max(g.pad)..end {
+                    let row = &rows[(r - g.pad) * g.ow + at..][..held.len()];
+                    for l in 0..held.len() {
+                        held[l] = larger(held[l], row[l]);
+                    }
+                }
+            });
         }
     }
     fn to_bytes[](x: &[f32], y: &mut [u8]) {
@@ -201,16 +204,49 @@ fn largest_of_row<const S: usize>(g: &PoolGeom, x: &[f32], y: &mut [f32]) {
         let window = (j * s).max(g.pad) - g.pad..(j * s + g.size).min(g.w + g.pad) - g.pad;
         y[j] = x[window].iter().fold(f32::NEG_INFINITY, |held, &x| larger(held, x));
     }
-    let inner = &mut y[first..end];
-    if inner.is_empty() {
-        return;
-    }
-    inner.fill(f32::NEG_INFINITY);
-    for v in 0..g.size {
-        let Some(x) = x.get(first * s + v - g.pad..) else { return };
-        for (j, y) in inner.iter_mut().enumerate() {
-            *y = larger(*y, x[j * s]);
+    let (inner, mut from) = (&mut y[first..end], 0);
+    while from < inner.len() {
+        // The last strip overlaps the one before rather than fall short.
+        let at = from.min(inner.len().saturating_sub(SOME));
+        let x = &x[(first + at) * s - g.pad..];
+        if let Some(y) = inner[at..].first_chunk_mut::<SOME>() {
+            let mut held = [f32::NEG_INFINITY; SOME];
+            for v in 0..g.size {
+                let x = &x[v..][..(SOME - 1) * s + 1];
+                for l in 0..SOME {
+                    held[l] = larger(held[l], x[l * s]);
+                }
+            }
+            *y = held;
+        } else {
+            for (l, y) in inner.iter_mut().enumerate() {
+                let window = &x[l * s..][..g.size];
+                *y = window.iter().fold(f32::NEG_INFINITY, |held, &x| larger(held, x));
+            }
         }
+        from += SOME;
+    }
+}
+
+/// Outputs whose maxima are held in registers.
+const SOME: usize = 16;
+
+/// Calls `f(first, maxima)` for a few outputs of a row at a time; the last may be taken again, lest they be
+/// fewer.
+#[inline(always)]
+fn strips(y: &mut [f32], f: impl Fn(usize, &mut [f32])) {
+    let (len, mut from) = (y.len(), 0);
+    while from < len {
+        let at = from.min(len.saturating_sub(SOME));
+        let mut held = [f32::NEG_INFINITY; SOME];
+        if let Some(y) = y[at..].first_chunk_mut::<SOME>() {
+            f(at, &mut held);
+            *y = held;
+        } else {
+            f(0, &mut held[..len]);
+            y.copy_from_slice(&held[..len]);
+        }
+        from += SOME;
     }
 }
 

@@ -108,15 +108,17 @@ fn planes() {
 }
 
 fn dense() {
-    let (n, k, o) = (3, 700, 130);
-    let dense = PreparedDense::new(&Rows::pack(o, k, &numbers(o * k)));
-    let (x, scale) = (numbers(n * k), &numbers(o)[..]);
-    let (mut words, mut y, mut signs) = (vec![0; n * 11], vec![0.0; n * o], vec![0; n * 3]);
-    nothing_the_second_time("dense", || {
-        bits::pack_rows(k, &x, &mut words);
-        let then = Transform::Scale { scale };
-        dense.run(n, &words, &then, None, Some(&mut y), Some(&mut signs));
-    });
+    for (n, k, o) in [(3, 700, 130), (30, 130, 70)] {
+        let dense = PreparedDense::new(&Rows::pack(o, k, &numbers(o * k)));
+        let (x, scale) = (numbers(n * k), &numbers(o)[..]);
+        let mut words = vec![0; n * k.div_ceil(64)];
+        let (mut y, mut signs) = (vec![0.0; n * o], vec![0; n * o.div_ceil(64)]);
+        nothing_the_second_time(&format!("dense {n}x{k}->{o}"), || {
+            bits::pack_rows(k, &x, &mut words);
+            let then = Transform::Scale { scale };
+            dense.run(n, &words, &then, None, Some(&mut y), Some(&mut signs));
+        });
+    }
 }
 
 fn floats() {

@@ -100,7 +100,7 @@ impl Rows {
 }
 
 /// Rows of `x` and of `w` from which on it pays that [`dense`] lays `w` out for lookups.
-const MANY: usize = 24;
+pub(super) const MANY: usize = 24;
 
 /// `y[i,j] = Σ_k x[i,k]·w[j,k]` over +-1 matrices, exactly; `x` is `m` by `k`, `w` `n` by `k`, `y` `m` by `n`.
 ///
@@ -129,9 +129,7 @@ fn by_lookup(level: Level, x: &Rows, w: &Rows, y: &mut [f32]) {
     let (k, n) = (x.cols, w.rows);
     let (width, quads) = (k.div_ceil(64), k.div_ceil(4));
     let plane = lookup::apart(n);
-    let offsets = (0..quads)
-        .map(|q| u32::try_from(q * plane).expect("a matrix of less than 16 GiB as floats"));
-    let offsets = Offsets::new(offsets.collect());
+    let offsets = plane_offsets(k, n);
     let counts = vec![k as f32; plane];
     let len = 16 * width * plane;
     par::scratch(len / 4 + 16, |scratch| {
@@ -152,8 +150,16 @@ fn by_lookup(level: Level, x: &Rows, w: &Rows, y: &mut [f32]) {
     });
 }
 
+/// Where the planes of four columns each of `rows` begin.
+pub(super) fn plane_offsets(cols: usize, rows: usize) -> Offsets {
+    let plane = lookup::apart(rows);
+    let offsets = (0..cols.div_ceil(4))
+        .map(|q| u32::try_from(q * plane).expect("a matrix of less than 16 GiB as floats"));
+    Offsets::new(offsets.collect())
+}
+
 /// The first word of each row, as 16 planes of nibbles.
-fn spread(words: &[u64], width: usize, planes: &mut [u8], plane: usize) {
+pub(super) fn spread(words: &[u64], width: usize, planes: &mut [u8], plane: usize) {
     for (i, rows) in words.chunks(8 * width).enumerate() {
         let mut square = [0; 8];
         for (word, row) in square.iter_mut().zip(rows.chunks(width)) {
@@ -170,7 +176,7 @@ fn spread(words: &[u64], width: usize, planes: &mut [u8], plane: usize) {
 }
 
 /// Two rows as one of bytes, a nibble from each.
-fn pair(first: &[u64], second: &[u64], pairs: &mut [u8]) {
+pub(super) fn pair(first: &[u64], second: &[u64], pairs: &mut [u8]) {
     for (i, bytes) in pairs.chunks_mut(16).enumerate() {
         let (first, second) = (first[i], second.get(i).copied().unwrap_or(0));
         for (j, byte) in bytes.iter_mut().enumerate() {
