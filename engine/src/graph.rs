@@ -189,13 +189,25 @@ fn makes_signs(op: &Op) -> bool {
 /// Whether an operation takes each number by itself or by its channel, so that it does not matter which
 /// of them make an image.
 fn number_by_number(op: &Op) -> bool {
-    match op {
-        Op::Affine { .. } | Op::AddChannels | Op::MulChannels | Op::Prelu => true,
-        Op::Add | Op::Sub | Op::Mul | Op::Scale { .. } | Op::Shift { .. } => true,
-        Op::Relu | Op::Hardtanh | Op::Clamp { .. } | Op::Sigmoid | Op::Tanh | Op::Swish => true,
-        Op::Abs | Op::Binarize | Op::Reshape => true,
-        _ => false,
-    }
+    let of_channels = matches!(
+        op,
+        Op::Affine { .. } | Op::AddChannels | Op::MulChannels | Op::Prelu | Op::Reshape
+    );
+    let of_two = matches!(op, Op::Add | Op::Sub | Op::Mul);
+    let of_one = matches!(
+        op,
+        Op::Scale { .. }
+            | Op::Shift { .. }
+            | Op::Clamp { .. }
+            | Op::Relu
+            | Op::Hardtanh
+            | Op::Sigmoid
+            | Op::Tanh
+            | Op::Swish
+            | Op::Abs
+            | Op::Binarize
+    );
+    of_channels || of_two || of_one
 }
 
 /// Whether an operation takes an input as fixed numbers only: it is made ready for them.

@@ -42,7 +42,7 @@ pub struct Load {
 
 impl Load {
     /// What is refused beyond: a gigabyte of numbers, and some minutes. VGG-16 for images of 224 by 224
-    /// asks for a fifth of the one, and a seventeenth of the other.
+    /// takes a seventeenth of that work.
     pub const MOST: Load = Load { numbers: 1 << 28, work: 1 << 38 };
 }
 

@@ -238,7 +238,7 @@ impl Numbers {
 
     /// The same with only the signs kept.
     pub fn signs(self) -> Self {
-        let bits = Bits::new(self.to_floats().into_iter().map(|x| !(x < 0.0)));
+        let bits = Bits::new(self.to_floats().into_iter().map(|x| x >= 0.0 || x.is_nan()));
         Numbers { values: Values::Signs(bits), ..self }
     }
 
@@ -336,7 +336,8 @@ impl Numbers {
             bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect()
         };
         let bits = |bytes: &[u8], len: usize| {
-            let spare = bytes.last().is_some_and(|last| len % 8 > 0 && last >> (len % 8) != 0);
+            let spare =
+                bytes.last().is_some_and(|last| !len.is_multiple_of(8) && last >> (len % 8) != 0);
             match spare {
                 true => Err(fail("has bits set behind its last number".into())),
                 false => Ok(Bits { bytes: bytes.to_vec(), len }),
