@@ -1,7 +1,7 @@
 //! A packed network made ready to run: its steps, and the buffers between them.
 
 use crate::compute::{Array, Dims, Room, compute};
-use crate::graph::{Graph, Source};
+use crate::graph::{Graph, Node, Source};
 use crate::numbers::Values;
 use crate::op::{Op, Then};
 use dirnet_kernels::bits::{
@@ -52,7 +52,7 @@ enum What {
     Alias,
     Floats(Op),
     Affine(Made),
-    Conv(conv::Prepared),
+    Conv(Box<conv::Prepared>),
     /// The largest of a window of an affine map, which is nowhere else.
     Pool {
         size: usize,
@@ -60,7 +60,7 @@ enum What {
         pad: usize,
         of: Made,
     },
-    BinConv(Prepared, Made),
+    BinConv(Box<Prepared>, Made),
     BinLinear(PreparedDense, Made),
 }
 
@@ -127,7 +127,7 @@ impl Net {
     pub fn new(graph: Graph, batch: usize) -> Result<Self, crate::Broken> {
         graph.check().map_err(crate::Broken)?;
         let batch = batch.max(1);
-        let plan = Plan::of(&graph).map_err(crate::Broken)?;
+        let plan = Plan::of(&graph);
         let mut room = Room::default();
         let mut steps = Vec::with_capacity(graph.nodes.len());
         for (at, node) in graph.nodes.iter().enumerate() {
@@ -337,7 +337,7 @@ fn what(graph: &Graph, at: usize, batch: usize) -> What {
         Op::Conv2d(how) => {
             let x = graph.shape_of(node.inputs[0], batch);
             let g = ConvGeom::new(&x, &numbers(1).shape, how);
-            What::Conv(conv::Prepared::new(&g, &floats(1)))
+            What::Conv(Box::new(conv::Prepared::new(&g, &floats(1))))
         }
         Op::BinConv2d { how, pad, then } => {
             let x = graph.shape_of(node.inputs[0], batch);
@@ -365,7 +365,7 @@ fn what(graph: &Graph, at: usize, batch: usize) -> What {
                 Values::Signs(bits) => Filters::of_signs(&g, |i| bits.get(i)),
                 _ => Filters::pack(&g, &floats(1)),
             };
-            What::BinConv(Prepared::new(&g, pad, &filters), made)
+            What::BinConv(Box::new(Prepared::new(&g, pad, &filters)), made)
         }
         Op::BinLinear => {
             let &[o, k] = numbers(1).shape.as_slice() else { unreachable!("checked") };
@@ -386,15 +386,24 @@ fn pool(graph: &Graph, at: usize, affine: usize) -> What {
     }
 }
 
-/// The affine map that a pool reads, if it adds nothing and nobody else does.
-fn pooled(graph: &Graph, at: usize) -> Option<usize> {
-    let node = &graph.nodes[at];
-    let (Op::MaxPool2d { .. }, &[Source::Node(from)]) = (node.op, node.inputs.as_slice()) else {
-        return None;
+/// For each pool the affine map that it reads, if that adds nothing and nobody else reads it.
+fn pooled(graph: &Graph) -> Vec<Option<usize>> {
+    let mut readers = vec![0; graph.nodes.len()];
+    for source in graph.nodes.iter().flat_map(|node| &node.inputs) {
+        if let Source::Node(from) = source {
+            readers[*from] += 1;
+        }
+    }
+    let pooled = |node: &Node| {
+        let (Op::MaxPool2d { .. }, &[Source::Node(from)]) = (node.op, node.inputs.as_slice())
+        else {
+            return None;
+        };
+        let affine = &graph.nodes[from];
+        let plain = matches!(affine.op, Op::Affine { .. }) && affine.inputs.len() == 3;
+        (plain && readers[from] == 1).then_some(from)
     };
-    let affine = &graph.nodes[from];
-    let plain = matches!(affine.op, Op::Affine { .. }) && affine.inputs.len() == 3;
-    (plain && graph.readers(from).count() == 1).then_some(from)
+    graph.nodes.iter().map(pooled).collect()
 }
 
 /// What a step reads, without the numbers that it has laid out itself.
@@ -441,20 +450,19 @@ struct Plan {
 }
 
 impl Plan {
-    /// # Errors
-    /// If a node that makes signs alone is read for more.
-    fn of(graph: &Graph) -> Result<Plan, String> {
+    fn of(graph: &Graph) -> Plan {
         let n = graph.nodes.len();
         let mut plan = Plan {
             floats: vec![None; n],
             signs: vec![None; n],
             alias: vec![false; n],
-            pooled: (0..n).map(|at| pooled(graph, at)).collect(),
+            pooled: pooled(graph),
             sizes: Vec::new(),
             plane_sizes: Vec::new(),
         };
         let mut last = vec![0; n];
-        let joined: Vec<usize> = plan.pooled.iter().flatten().copied().collect();
+        let mut joined = vec![false; n];
+        plan.pooled.iter().flatten().for_each(|&affine| joined[affine] = true);
         let (mut reads_floats, mut reads_signs) = (vec![false; n], vec![false; n]);
         reads_floats[n - 1] = true;
         last[n - 1] = n;
@@ -469,13 +477,7 @@ impl Plan {
             let makes = matches!(node.op, Op::Affine { .. } | Op::BinConv2d { .. });
             let bare = matches!(node.op, Op::BinConv2d { then: Then::Scale, .. });
             reads_floats[at] |= reads_signs[at] && (!makes || bare);
-            if reads_floats[at] && matches!(node.op, Op::BinConv2d { then: Then::Threshold, .. }) {
-                return Err(format!(
-                    "node {at} ({}) makes signs, and is read for more",
-                    node.layer
-                ));
-            }
-            if joined.contains(&at) {
+            if joined[at] {
                 continue;
             }
             let read = &graph.nodes[plan.pooled[at].unwrap_or(at)].inputs;
@@ -512,7 +514,7 @@ impl Plan {
                 free_signs.extend(plan.signs[done]);
             }
         }
-        Ok(plan)
+        plan
     }
 
     /// Whether an input is read in bits.

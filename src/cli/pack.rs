@@ -76,6 +76,8 @@ impl Pack {
         let (packed, report) =
             deploy::pack(&params, &model, &card, self.floats.1, &self.allow_float)?;
         let file = packed.to_bytes();
+        // What a reader refuses, such as a network of too many operations, is no file to leave behind.
+        Packed::from_bytes(&file).map_err(|e| Error::Setting(format!("the packed network {e}")))?;
         write_whole(&self.output, |out| out.write_all(&file))?;
         let float_bytes = 4 * params.iter().map(|(_, p)| p.value.len()).sum::<usize>();
         let saving = float_bytes as f64 / file.len() as f64;
