@@ -172,14 +172,25 @@ per_level! {
         }
         for (i, y) in y.chunks_exact_mut(g.ow).enumerate() {
             let (top, end) = (i * g.stride, (i * g.stride + g.size).min(g.h + g.pad));
-            strips(y, |at, held| {
-                for r in top.max(g.pad)..end {
-                    let row = &rows[(r - g.pad) * g.ow + at..][..held.len()];
-                    for l in 0..held.len() {
-                        held[l] = larger(held[l], row[l]);
+            let seen = &rows[(top.max(g.pad) - g.pad) * g.ow..(end - g.pad) * g.ow];
+            for from in (0..g.ow).step_by(SOME) {
+                let at = from.min(g.ow.saturating_sub(SOME));
+                if let Some(y) = y[at..].first_chunk_mut::<SOME>() {
+                    let mut held = [f32::NEG_INFINITY; SOME];
+                    for row in seen.chunks_exact(g.ow) {
+                        let row = &row[at..][..SOME];
+                        for l in 0..SOME {
+                            held[l] = larger(held[l], row[l]);
+                        }
+                    }
+                    *y = held;
+                } else {
+                    y.fill(f32::NEG_INFINITY);
+                    for row in seen.chunks_exact(g.ow) {
+                        y.iter_mut().zip(row).for_each(|(y, x)| *y = larger(*y, *x));
                     }
                 }
-            });
+            }
         }
     }
     fn to_bytes[](x: &[f32], y: &mut [u8]) {
@@ -230,25 +241,6 @@ fn largest_of_row<const S: usize>(g: &PoolGeom, x: &[f32], y: &mut [f32]) {
 
 /// Outputs whose maxima are held in registers.
 const SOME: usize = 16;
-
-/// Calls `f(first, maxima)` for a few outputs of a row at a time; the last may be taken again, lest they be
-/// fewer.
-#[inline(always)]
-fn strips(y: &mut [f32], f: impl Fn(usize, &mut [f32])) {
-    let (len, mut from) = (y.len(), 0);
-    while from < len {
-        let at = from.min(len.saturating_sub(SOME));
-        let mut held = [f32::NEG_INFINITY; SOME];
-        if let Some(y) = y[at..].first_chunk_mut::<SOME>() {
-            f(at, &mut held);
-            *y = held;
-        } else {
-            f(0, &mut held[..len]);
-            y.copy_from_slice(&held[..len]);
-        }
-        from += SOME;
-    }
-}
 
 /// The gradient of [`max_pool2d`]: each `dy` goes to the pixel that won.
 ///
