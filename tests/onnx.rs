@@ -217,6 +217,32 @@ fn a_number_that_is_not_finite_is_refused_by_name() {
     assert!(message.contains("fc") && message.contains("not finite"), "{message}");
 }
 
+#[test]
+fn the_command_writes_both_forms() {
+    let dir = tempfile::tempdir().unwrap();
+    let dirnet = |args: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_dirnet"));
+        command.current_dir(dir.path()).args(args).output().unwrap()
+    };
+    let (params, _, card) = built("mlp(hidden=24)", "dir-net");
+    card.save(&params, &dir.path().join("model.npz")).unwrap();
+    for (flags, functions) in [(&[][..], 1), (&["--inline"], 0)] {
+        let output =
+            dirnet(&[&["export", "model.npz", "--json", "--onnx", "x.onnx"], flags].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let bytes = std::fs::read(dir.path().join("x.onnx")).unwrap();
+        let model = ModelProto::decode(bytes.as_slice()).unwrap();
+        assert_eq!(model.functions.len(), functions);
+        assert_eq!((&said["format"], &said["bytes"]), (&"onnx".into(), &bytes.len().into()));
+        assert_eq!(said["arrays"], model.graph.unwrap().initializer.len());
+    }
+    for wrong in [&["--npz", "x.npz", "--inline"][..], &["--onnx", "x.npz"]] {
+        let output = dirnet(&[&["export", "model.npz"], wrong].concat());
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+    }
+}
+
 /// For `golden/onnx_judge.py`: beside each run in the folder `ONNX_RUNS`, a file `ours.npz` of images and their
 /// logits, and a file `signs.bin` with a bit for every sign that is taken of a float or a threshold in the
 /// network, node by node in the order of the file's `GreaterOrEqual` nodes.

@@ -32,7 +32,7 @@ pub(super) struct Export {
     #[command(flatten)]
     file: Target,
     /// In an ONNX file, put the nodes that unpack bits at every place, for runtimes that expand no functions
-    #[arg(long, requires = "onnx")]
+    #[arg(long, conflicts_with_all = ["safetensors", "npz"])]
     inline: bool,
 }
 
