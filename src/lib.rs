@@ -71,7 +71,7 @@
 //!
 //! | floor | what lives there |
 //! | --- | --- |
-//! | 0 | the crates `dirnet-kernels` (slices in, slices out; all the `unsafe`) and [`datasets`] |
+//! | 0 | the crates `dirnet-kernels` (slices in, slices out; all the `unsafe`), [`datasets`], and `dirnet-engine` (the packed network and what runs it) |
 //! | 1 | [`Tensor`], [`Error`], [`Spec`] (things chosen by name), [`watch`] (what a tape can note) |
 //! | 2 | [`Params`] |
 //! | 3 | [`Tape`], [`Var`], [`Grads`], [`gradcheck`](fn@gradcheck) |
@@ -80,9 +80,10 @@
 //! | 6 | [`nn`]: layers; [`optim`]: optimisers and schedules |
 //! | 7 | [`models`] |
 //! | 8 | [`train`](mod@train): configuration, the loop, checkpoints, run folders |
-//! | 9 | [`lab`]: comparisons of methods over seeds, curves of estimators |
-//! | 10 | [`report`]: pictures |
-//! | 11 | [`cli`]: the command |
+//! | 9 | [`deploy`]: from a trained network to a packed one, and to ONNX |
+//! | 10 | [`lab`]: comparisons of methods over seeds, curves of estimators |
+//! | 11 | [`report`]: pictures |
+//! | 12 | [`cli`]: the command |
 //!
 //! # What can be relied on
 //!
