@@ -145,4 +145,5 @@ fn nothing_stays_float_in_silence() {
     let float: Vec<_> = report.float.iter().map(|layer| layer.name.as_str()).collect();
     assert_eq!(float, ["conv1", "fc"]);
     assert_eq!(report.packed.len(), 18);
+    assert_eq!(report.packed[0], "layer1.0.conv1");
 }

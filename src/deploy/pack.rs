@@ -157,7 +157,10 @@ fn store(graph: &mut Graph, binary: &[String], floats: Floats) -> Report {
             (false, Floats::F16) => numbers.halved(),
             (false, Floats::I8) => numbers.eighths(),
         };
-        let name = node.layer.clone();
+        // A folded node is where its batch norm was; the weights are still the layer's own.
+        let weights = &graph.numbers[at].name;
+        let name = weights.split_once(".weight").map_or(weights.as_str(), |(layer, _)| layer);
+        let name = name.to_string();
         let known = |name: &String| report.packed.contains(name);
         if in_bits && !known(&name) {
             report.packed.push(name);

@@ -35,7 +35,7 @@ pub fn trace(params: &Params, model: &Model) -> Result<Graph, Error> {
         for (at, pair) in one.inputs.iter().zip(&two.inputs).enumerate() {
             inputs.push(match pair {
                 (Operand::Operation(a), Operand::Operation(b)) if a == b => Source::Node(*a),
-                (Operand::Fixed(a), Operand::Fixed(b)) if a == b => {
+                (Operand::Fixed(a), Operand::Fixed(b)) if same(a, b) => {
                     Source::Numbers(fixed(&mut graph, one, op, at, a))
                 }
                 _ => {
@@ -72,6 +72,12 @@ fn watched(params: &Params, model: &Model, images: &Tensor) -> Vec<Operation> {
 fn refused(operation: &Operation, what: &str) -> Error {
     let layer = if operation.layer.is_empty() { "the network" } else { &operation.layer };
     Error::Setting(format!("{layer}: {} can't be packed: {what}", operation.name))
+}
+
+/// Whether two arrays are the same to the bit, NaN included: `pack` has its own word for that.
+fn same(a: &Tensor, b: &Tensor) -> bool {
+    let bits = |x: &Tensor| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    a.shape() == b.shape() && bits(a) == bits(b)
 }
 
 /// The place of an array among the fixed numbers; one that is there already serves again.
