@@ -78,6 +78,11 @@ impl Pack {
         let file = packed.to_bytes();
         // What a reader refuses, such as a network of too many operations, is no file to leave behind.
         Packed::from_bytes(&file).map_err(|e| Error::Setting(format!("the packed network {e}")))?;
+        // What is lost is told on these; without them nothing is written.
+        let test = match self.floats.1 {
+            Floats::F32 => None,
+            Floats::F16 | Floats::I8 => Some(open_data(&card.data, &self.data_dir)?.test),
+        };
         write_whole(&self.output, |out| out.write_all(&file))?;
         let float_bytes = 4 * params.iter().map(|(_, p)| p.value.len()).sum::<usize>();
         let saving = float_bytes as f64 / file.len() as f64;
@@ -101,8 +106,7 @@ impl Pack {
             accuracy_trained: None,
             accuracy_packed: None,
         };
-        if self.floats.1 != Floats::F32 {
-            let test = open_data(&card.data, &self.data_dir)?.test;
+        if let Some(test) = test {
             let of = |path: &PathBuf| -> Result<Score, Error> {
                 let (mut model, card) = load(path)?;
                 let batches = test.batches(250).normalise(&card.mean, &card.std);
