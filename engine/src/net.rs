@@ -60,6 +60,12 @@ enum What {
         pad: usize,
         of: Made,
     },
+    /// The largest of a window of signs, whose signs are all that is read.
+    BitPool {
+        size: usize,
+        stride: usize,
+        pad: usize,
+    },
     BinConv(Box<Prepared>, Made),
     BinLinear(PreparedDense, Made),
 }
@@ -136,6 +142,7 @@ impl Net {
             }
             let what = match plan.pooled[at] {
                 _ if plan.alias[at] => What::Alias,
+                _ if plan.bit_pool[at] => bit_pool(&node.op),
                 Some(affine) => pool(&graph, at, affine),
                 None => what(&graph, at, batch),
             };
@@ -246,6 +253,13 @@ impl Step {
                 let y = y.as_mut().expect("floats are made");
                 max_pool2d_of(&g, x.x, Some(&of.transform()), y);
             }
+            What::BitPool { size, stride, pad } => {
+                let x = self.inputs[0].shape.grown(self.axis, n);
+                let g = PoolGeom::new(&x, *size, *stride, *pad);
+                if let (From::Signs(slot), Some(y)) = (&self.inputs[0].from, &mut planes) {
+                    bits::max_pool(&g, &buffers.signs[*slot][..planes_len(&x)], y);
+                }
+            }
             What::BinConv(conv, then) => {
                 let x = match self.inputs[0].from {
                     From::Signs(slot) => &buffers.signs[slot][..conv.x_len(n)],
@@ -268,7 +282,7 @@ impl Step {
             }
         }
         // Signs that the step itself has not made are those of its floats.
-        let makes = matches!(self.what, What::Affine(_) | What::BinConv(..));
+        let makes = matches!(self.what, What::Affine(_) | What::BinConv(..) | What::BitPool { .. });
         if let (false, Some(y), Some(planes)) = (makes, &y, &mut planes) {
             pack_planes(shape.images(), 1, y, planes);
         }
@@ -376,6 +390,14 @@ fn what(graph: &Graph, at: usize, batch: usize) -> What {
     }
 }
 
+/// A pool of signs.
+fn bit_pool(op: &Op) -> What {
+    match *op {
+        Op::MaxPool2d { size, stride, pad } => What::BitPool { size, stride, pad },
+        op => What::Floats(op),
+    }
+}
+
 /// A pool of an affine map.
 fn pool(graph: &Graph, at: usize, affine: usize) -> What {
     match (graph.nodes[at].op, what(graph, affine, 1)) {
@@ -443,6 +465,8 @@ struct Plan {
     alias: Vec<bool>,
     /// The affine map that a pool takes the largest of, if nobody else reads it.
     pooled: Vec<Option<usize>>,
+    /// Whether a node is the largest of a window, of which only the sign is read.
+    bit_pool: Vec<bool>,
     /// Floats of each buffer, for one image.
     sizes: Vec<usize>,
     /// Bytes of each buffer of signs, for one image.
@@ -457,6 +481,7 @@ impl Plan {
             signs: vec![None; n],
             alias: vec![false; n],
             pooled: pooled(graph),
+            bit_pool: vec![false; n],
             sizes: Vec::new(),
             plane_sizes: Vec::new(),
         };
@@ -473,8 +498,17 @@ impl Plan {
                 last[from] = last[from].max(last[at]);
                 reads_floats[at] |= reads_signs[at];
             }
+            // The sign of the largest is the largest of the signs.
+            let is_pool = matches!(node.op, Op::MaxPool2d { .. });
+            if is_pool && reads_signs[at] && !reads_floats[at] {
+                plan.bit_pool[at] = true;
+                if let Some(affine) = plan.pooled[at].take() {
+                    joined[affine] = false;
+                }
+            }
             // Signs that the step itself does not make are taken of its floats.
             let makes = matches!(node.op, Op::Affine { .. } | Op::BinConv2d { .. });
+            let makes = makes || plan.bit_pool[at];
             let bare = matches!(node.op, Op::BinConv2d { then: Then::Scale, .. });
             reads_floats[at] |= reads_signs[at] && (!makes || bare);
             if joined[at] {
@@ -519,7 +553,8 @@ impl Plan {
 
     /// Whether an input is read in bits.
     fn by_signs(&self, graph: &Graph, (at, input): (usize, usize)) -> bool {
-        input == 0 && matches!(graph.nodes[at].op, Op::BinConv2d { how, .. } if how.groups == 1)
+        let conv = matches!(graph.nodes[at].op, Op::BinConv2d { how, .. } if how.groups == 1);
+        input == 0 && (conv || self.bit_pool[at])
     }
 }
 
