@@ -34,6 +34,11 @@ impl Dims {
             _ => [self.sizes[0], self.sizes[1], self.sizes[2..].iter().product(), 1],
         }
     }
+    /// Bytes of the planes of its signs.
+    pub fn planes_len(&self) -> usize {
+        let [n, c, h, w] = self.images();
+        n * c.div_ceil(4) * h * w
+    }
 }
 
 impl Deref for Dims {

@@ -2,7 +2,7 @@
 
 use crate::graph::{Graph, Node};
 use crate::limits;
-use crate::numbers::{Form, Numbers, size};
+use crate::numbers::{Form, Numbers};
 use flate2::Compression;
 use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
@@ -45,13 +45,21 @@ impl Card {
     /// If there are not as many as `y` holds, or they do not divide into the channels of the card.
     #[track_caller]
     pub fn normalise(&self, pixels: &[u8], y: &mut [f32]) {
-        let area = y.len() / self.mean.len();
-        assert!(pixels.len() == y.len() && area * self.mean.len() == y.len(), "pixels C H W");
-        let numbers = self.mean.iter().zip(&self.std);
-        let planes = pixels.chunks(area).zip(y.chunks_mut(area));
-        for ((pixels, y), (mean, std)) in planes.zip(numbers) {
-            y.iter_mut().zip(pixels).for_each(|(y, &p)| *y = (f32::from(p) / 255.0 - mean) / std);
-        }
+        normalise(&self.mean, &self.std, pixels, y);
+    }
+}
+
+/// [`Card::normalise`] by means and deviations that stand elsewhere.
+///
+/// # Panics
+/// As there.
+#[track_caller]
+pub fn normalise(mean: &[f32], std: &[f32], pixels: &[u8], y: &mut [f32]) {
+    let area = y.len() / mean.len();
+    assert!(pixels.len() == y.len() && area * mean.len() == y.len(), "pixels C H W");
+    let planes = pixels.chunks(area).zip(y.chunks_mut(area));
+    for ((pixels, y), (mean, std)) in planes.zip(mean.iter().zip(std)) {
+        y.iter_mut().zip(pixels).for_each(|(y, &p)| *y = (f32::from(p) / 255.0 - mean) / std);
     }
 }
 
@@ -189,18 +197,6 @@ impl Packed {
             }
         }
         Ok(())
-    }
-
-    /// Bytes of the file that are weights in bits, and all of its arrays.
-    pub fn bytes_of_arrays(&self) -> [usize; 2] {
-        let mut bytes = [0; 2];
-        for numbers in &self.graph.numbers {
-            let bytes_here = size(numbers.form(), &numbers.shape);
-            bytes[1] += bytes_here;
-            let in_bits = matches!(numbers.form(), Form::Signs | Form::Levels);
-            bytes[0] += if in_bits { bytes_here } else { 0 };
-        }
-        bytes
     }
 }
 

@@ -26,9 +26,10 @@ mod limits;
 mod net;
 mod numbers;
 mod op;
+mod plan;
 mod shape;
 
-pub use file::{Broken, Card, MAGIC, Packed};
+pub use file::{Broken, Card, MAGIC, Packed, normalise};
 pub use graph::{Graph, Node, Source};
 pub use limits::Load;
 pub use net::{Net, Planes, Seen};

@@ -84,7 +84,7 @@ impl Pack {
             Floats::F16 | Floats::I8 => Some(open_data(&card.data, &self.data_dir)?.test),
         };
         write_whole(&self.output, |out| out.write_all(&file))?;
-        let float_bytes = 4 * params.iter().map(|(_, p)| p.value.len()).sum::<usize>();
+        let float_bytes = params.bytes();
         let saving = float_bytes as f64 / file.len() as f64;
         let layers_float: Vec<_> = report.float.into_iter().map(|layer| layer.name).collect();
         out.line(&layers(&packed));

@@ -2,6 +2,7 @@
 
 use super::loaded::load;
 use super::output::{Output, table};
+use crate::models::Card;
 use crate::{Error, Params, Tape, Tensor};
 use clap::Args;
 use dirnet_datasets::Image;
@@ -48,12 +49,8 @@ impl Predict {
         for path in &self.images {
             let picture = Image::open(path)?.with_channels(c).resize(h, w);
             let mut pixels = Tensor::zeros([1, c, h, w]);
-            let planes = pixels.data_mut().chunks_mut(h * w).zip(picture.pixels.chunks(h * w));
-            for ((plane, bytes), (mean, std)) in planes.zip(card.mean.iter().zip(&card.std)) {
-                for (x, &byte) in plane.iter_mut().zip(bytes) {
-                    *x = (f32::from(byte) / 255.0 - mean) / std;
-                }
-            }
+            let Card { mean, std, .. } = &card;
+            dirnet_engine::normalise(mean, std, &picture.pixels, pixels.data_mut());
             let tape = Tape::eval(&nothing);
             let p = tape.constant(model.logits(&pixels)).softmax();
             let mut classes: Vec<Class> = card

@@ -185,8 +185,7 @@ impl Sizes {
                 layers.entry(layer.clone()).or_default()[which] += bytes;
             }
         }
-        let float = params.iter().map(|(_, p)| 4 * p.value.len()).sum();
-        Ok(Sizes { float, packed: packed.to_bytes().len(), layers })
+        Ok(Sizes { float: params.bytes(), packed: packed.to_bytes().len(), layers })
     }
 
     /// Of a layer, both.

@@ -76,8 +76,7 @@ fn refused(operation: &Operation, what: &str) -> Error {
 
 /// Whether two arrays are the same to the bit, NaN included: `pack` has its own word for that.
 fn same(a: &Tensor, b: &Tensor) -> bool {
-    let bits = |x: &Tensor| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-    a.shape() == b.shape() && bits(a) == bits(b)
+    a.shape() == b.shape() && a.iter().map(|x| x.to_bits()).eq(b.iter().map(|x| x.to_bits()))
 }
 
 /// The place of an array among the fixed numbers; one that is there already serves again.

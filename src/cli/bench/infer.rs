@@ -114,8 +114,7 @@ impl InferBench {
         let card = Card::untrained(&self.arch, method, &task);
         let (params, model) = card.build(&mut Rng::seed(0))?;
         let (packed, _) = deploy::laid_out(&params, &model, &card, Floats::F32)?;
-        let float = params.iter().map(|(_, p)| 4 * p.value.len()).sum();
-        Ok((packed.to_bytes(), float))
+        Ok((packed.to_bytes(), params.bytes()))
     }
 
     /// Megabytes that a process takes to read and run a packed file: this one has made the network, and
