@@ -103,10 +103,6 @@ impl Params {
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
-    /// Bytes of all entries in 32 bits, buffers included.
-    pub fn bytes(&self) -> usize {
-        self.iter().map(|(_, p)| size_of::<f32>() * p.value.len()).sum()
-    }
     /// Numbers that are learned, buffers not included.
     pub fn count(&self) -> usize {
         self.iter().filter(|(_, p)| p.role != Role::Buffer).map(|(_, p)| p.value.len()).sum()

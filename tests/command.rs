@@ -135,6 +135,37 @@ fn mobile_networks_are_trained_and_used_like_any_other() {
     }
 }
 
+#[test]
+fn a_summary_adds_up_and_tells_what_only_trains() {
+    let dir = tempfile::tempdir().unwrap();
+    let summary = |arch: &str, more: &[&str]| {
+        let output = dirnet(dir.path(), &[&["summary", "--arch", arch], more].concat());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let rows = |arch: &str| -> (Vec<Value>, Value) {
+        let text = summary(arch, &["--json"]);
+        let mut rows: Vec<Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let total = rows.pop().unwrap();
+        (rows, total)
+    };
+    for arch in ["resnet20", "darts", "darts(auxiliary=off)"] {
+        let (rows, total) = rows(arch);
+        let sum = |key: &str| rows.iter().map(|row| row[key].as_u64().unwrap()).sum::<u64>();
+        for key in ["params_1bit", "params_32bit", "macs_1bit", "macs_32bit", "bytes_float"] {
+            assert_eq!(total[key], sum(key), "{arch}: {key}");
+        }
+        assert_eq!(total["params"], sum("params_1bit") + sum("params_32bit"), "{arch}");
+    }
+    // The head beside the network is not in the file, so it does not count as saved.
+    let [with, without] = ["darts", "darts(auxiliary=off)"].map(|arch| rows(arch).1);
+    for key in ["params", "params_1bit", "macs_1bit", "macs_32bit", "bytes_float"] {
+        assert_eq!(with[key], without[key], "{key}");
+    }
+    assert!(summary("darts", &[]).contains("parameters that only training uses"));
+    assert!(!summary("resnet20", &[]).contains("only training"));
+}
+
 const SEARCH: &[&str] = &["search", "--data", "digits", "--limit-train", "64", "--epochs", "2"];
 
 #[test]

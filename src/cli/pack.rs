@@ -2,6 +2,7 @@
 
 use super::loaded::{is_packed, load};
 use super::output::{Output, bytes, table};
+use super::summary::float_bytes;
 use super::{DataDir, model_file, open_data};
 use crate::deploy::{self, Floats, Packed};
 use crate::files::write_whole;
@@ -84,7 +85,7 @@ impl Pack {
             Floats::F16 | Floats::I8 => Some(open_data(&card.data, &self.data_dir)?.test),
         };
         write_whole(&self.output, |out| out.write_all(&file))?;
-        let float_bytes = params.bytes();
+        let float_bytes = float_bytes(&params, &model);
         let saving = float_bytes as f64 / file.len() as f64;
         let layers_float: Vec<_> = report.float.into_iter().map(|layer| layer.name).collect();
         out.line(&layers(&packed));

@@ -14,8 +14,9 @@ use std::path::PathBuf;
 
 /// A table of a network's layers: parameters, multiply-adds, bytes.
 ///
-/// Bytes in float are those of all parameters and running statistics in 32 bits; packed ones are those of
-/// the file that `dirnet pack` writes, whose header is in the total alone. A scale, a batch norm and a sign
+/// It is about what an image passes in evaluation; what a head beside the network has, as that of darts, is told
+/// apart. Bytes in float are those of parameters and running statistics in 32 bits; packed ones are those
+/// of the file that `dirnet pack` writes, whose header is in the total alone. A scale, a batch norm and a sign
 /// behind a binary layer may be a few thresholds of the batch norm, and nothing of the layer.
 #[derive(Args, Debug)]
 pub(super) struct Summary {
@@ -81,7 +82,7 @@ impl Summary {
         let (bytes_float, bytes_packed) = (sizes.float, sizes.packed);
         let total = Total {
             event: "total",
-            params: params.count(),
+            params: sum(&|l| l.params_1bit + l.params_32bit),
             params_1bit: sum(&|l| l.params_1bit),
             params_32bit: sum(&|l| l.params_32bit),
             macs_1bit: sum(&|l| l.macs_1bit),
@@ -151,6 +152,10 @@ impl Summary {
             thousands(total.params),
             total.saving
         ));
+        let beside = params.count() - total.params;
+        if beside > 0 {
+            out.line(&format!("and {} parameters that only training uses", thousands(beside)));
+        }
         out.object(&total);
         Ok(())
     }
@@ -158,7 +163,7 @@ impl Summary {
 
 /// Bytes of a network, as a trained model's arrays of floats and as a packed file.
 pub(super) struct Sizes {
-    /// All parameters and running statistics, in 32 bits each.
+    /// What an image passes in evaluation, in 32 bits a number.
     pub float: usize,
     /// The packed file, its header included.
     pub packed: usize,
@@ -172,26 +177,45 @@ impl Sizes {
         let floats = params.iter().map(|(_, p)| (p.name.as_str(), 4 * p.value.len()));
         let arrays = packed.graph.numbers.iter().map(|n| (n.name.as_str(), n.bytes()));
         let mut layers: HashMap<String, [usize; 2]> = HashMap::new();
-        let mut names: Vec<_> = self::layers(params, model).into_iter().map(|l| l.name).collect();
-        names.sort_by_key(|name| std::cmp::Reverse(name.len()));
-        let owner = |array: &str| {
-            let inside = |layer: &&String| {
-                array.strip_prefix(layer.as_str()).is_some_and(|rest| rest.starts_with('.'))
-            };
-            names.iter().find(inside)
-        };
+        let owners = Owners::of(params, model);
         for (which, (name, bytes)) in floats.map(|f| (0, f)).chain(arrays.map(|a| (1, a))) {
-            if let Some(layer) = owner(name) {
-                layers.entry(layer.clone()).or_default()[which] += bytes;
+            if let Some(layer) = owners.owner(name) {
+                layers.entry(layer.into()).or_default()[which] += bytes;
             }
         }
-        Ok(Sizes { float: params.bytes(), packed: packed.to_bytes().len(), layers })
+        let float = layers.values().map(|layer| layer[0]).sum();
+        Ok(Sizes { float, packed: packed.to_bytes().len(), layers })
     }
 
     /// Of a layer, both.
     pub fn layer(&self, name: &str) -> [usize; 2] {
         self.layers.get(name).copied().unwrap_or_default()
     }
+}
+
+/// The layers that one image passes in evaluation, by name, and what belongs to them.
+struct Owners(Vec<String>);
+
+impl Owners {
+    fn of(params: &Params, model: &Model) -> Self {
+        let mut names: Vec<_> = layers(params, model).into_iter().map(|l| l.name).collect();
+        names.sort_by_key(|name| std::cmp::Reverse(name.len()));
+        Owners(names)
+    }
+
+    /// The innermost layer that an array of this name belongs to.
+    fn owner(&self, array: &str) -> Option<&str> {
+        let inside =
+            |layer: &str| array.strip_prefix(layer).is_some_and(|rest| rest.starts_with('.'));
+        self.0.iter().map(String::as_str).find(|layer| inside(layer))
+    }
+}
+
+/// Bytes of what an image passes in evaluation, in 32 bits a number.
+pub(super) fn float_bytes(params: &Params, model: &Model) -> usize {
+    let owners = Owners::of(params, model);
+    let used = params.iter().filter(|(_, p)| owners.owner(&p.name).is_some());
+    used.map(|(_, p)| 4 * p.value.len()).sum()
 }
 
 /// The layers that one image passes, in order.

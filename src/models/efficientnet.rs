@@ -1,11 +1,10 @@
 //! EfficientNet-B0: inverted bottlenecks with squeeze and excitation.
 
-use super::unit::{Unit, Units, binary_depthwise, strides_for};
-use super::{Task, widened, width};
-use crate::binarize::Method;
+use super::maker::{Maker, binary_depthwise, deepened, depth, widened, width};
+use super::unit::{Unit, Units, strides_for};
 use crate::nn::{Activation, BatchNorm, Linear, Module, SqueezeExcitation};
 use crate::spec::Options;
-use crate::{Error, Params, Rng, Var};
+use crate::{Error, Var};
 
 /// The stages of table 1 of the paper: factor that a block expands its channels by, side of the depthwise
 /// filter, stride of the first block, channels, blocks.
@@ -54,28 +53,21 @@ pub struct EfficientNet {
 
 impl EfficientNet {
     /// `efficientnet-b0(width=1, depth=1, depthwise=float, drop_connect=0.2, dropout=0.2)`
-    pub(super) fn of(
-        options: &mut Options<'_>,
-        params: &mut Params,
-        method: &Method,
-        task: &Task,
-        rng: &mut Rng,
-    ) -> Result<Self, Error> {
-        let width = width(options)?;
-        let depth = options.number("depth", 1.0, 0.01..=16.0)?;
-        let binary_depthwise = binary_depthwise(options)?;
+    pub(super) fn of(options: &mut Options<'_>, mut maker: Maker<'_>) -> Result<Self, Error> {
+        let (width, depth) = (width(options)?, depth(options)?);
+        maker.binary_depthwise = binary_depthwise(options)?;
         let drop_connect = options.number("drop_connect", 0.2, 0.0..=0.9)?;
         let dropout = options.number("dropout", 0.2, 0.0..=0.9)?;
         let mut strides = [STEM.1; 1 + STAGES.len()];
         strides[1..].copy_from_slice(&STAGES.map(|[_, _, stride, ..]| stride));
-        let [stride, strides @ ..] = strides_for("efficientnet-b0", task, strides)?;
+        let [stride, strides @ ..] = strides_for("efficientnet-b0", &maker, strides)?;
 
-        let [images, h, w] = task.input;
-        let mut units = Units { params, method, rng, binary_depthwise, swish: true };
+        let (images, size) = maker.images();
+        let mut units = Units { maker: &mut maker, swish: true };
         let mut from = widened(STEM.0, width);
         let stem = units.stem("features.0", [images, from], stride);
-        let mut input = [h, w].map(|s| s.div_ceil(stride));
-        let counts = STAGES.map(|[.., blocks]| (depth * blocks as f32).ceil() as usize);
+        let mut input = size.map(|s| s.div_ceil(stride));
+        let counts = STAGES.map(|[.., blocks]| deepened(blocks, depth));
         let all: usize = counts.iter().sum();
         let mut blocks = Vec::new();
         for (stage, [expand, k, _, channels, _]) in STAGES.into_iter().enumerate() {
@@ -91,7 +83,7 @@ impl EfficientNet {
         }
         let to = widened(HEAD, width);
         let last = units.pointwise(&format!("features.{}", STAGES.len() + 1), [from, to], input);
-        let head = Linear::new(params, "classifier.1", to, task.classes, rng);
+        let head = maker.head("classifier.1", to);
         Ok(EfficientNet { stem, blocks, last, dropout, head })
     }
 }
@@ -122,7 +114,7 @@ struct Block {
 
 impl Block {
     fn new(
-        units: &mut Units<'_>,
+        units: &mut Units<'_, '_>,
         name: String,
         ([from, inner, to], (k, stride)): ([usize; 3], (usize, usize)),
         input: &mut [usize; 2],
@@ -135,15 +127,15 @@ impl Block {
         let expand = (inner != from).then(|| units.pointwise(&next(), [from, inner], *input));
         let depthwise = units.depthwise(&next(), inner, (k, stride), input);
         let squeezed = [inner, (from / 4).max(1)];
-        let gate = SqueezeExcitation::new(units.params, &next(), squeezed, units.rng);
+        let gate = SqueezeExcitation::new(units.maker.params, &next(), squeezed, units.maker.rng);
         let last = next();
-        let project = units.mix(&format!("{last}.0"), [inner, to], *input);
-        let norm = BatchNorm::new(units.params, &format!("{last}.1"), to);
+        let project = units.maker.pointwise(&format!("{last}.0"), [inner, to], *input);
+        let norm = units.maker.norm(&format!("{last}.1"), to);
         Block {
             expand,
             depthwise,
             gate,
-            gate_first: units.method.activations.is_some(),
+            gate_first: units.maker.method.activations.is_some(),
             project: (project, norm),
             around: stride == 1 && from == to,
             drop,

@@ -1,6 +1,6 @@
 //! Dense layers, one after the other.
 
-use super::Task;
+use super::maker::Maker;
 use crate::binarize::{Activations, Estimator, Method, Part, Scale, Standardize, Weights};
 use crate::nn::{self, BatchNorm, Between, BinLinear, Linear, Module};
 use crate::spec::Options;
@@ -15,13 +15,7 @@ pub struct Mlp {
 
 impl Mlp {
     /// `mlp(hidden=256, depth=2)`: first and last layer in float, those between by the method.
-    pub(super) fn of(
-        options: &mut Options<'_>,
-        params: &mut Params,
-        method: &Method,
-        task: &Task,
-        rng: &mut Rng,
-    ) -> Result<Self, Error> {
+    pub(super) fn of(options: &mut Options<'_>, mut maker: Maker<'_>) -> Result<Self, Error> {
         let hidden = options.get("hidden", 256usize)?;
         let depth = options.get("depth", 2usize)?;
         if !(1..=65_536).contains(&hidden) || !(1..=64).contains(&depth) {
@@ -29,19 +23,19 @@ impl Mlp {
                 "mlp: hidden is {hidden} and depth {depth}, expected 1 to 65536 and 1 to 64"
             )));
         }
-        let from = task.input.iter().product();
+        let from = maker.task.input.iter().product();
         let mut layers = Vec::new();
         for i in 0..depth {
             let name = format!("layer{}", i + 1);
             let dense: Box<dyn Module> = match i {
-                0 => Box::new(Linear::new(params, &name, from, hidden, rng)),
-                _ => nn::linear(params, &name, [hidden, hidden], method, rng),
+                0 => Box::new(Linear::new(maker.params, &name, from, hidden, maker.rng)),
+                _ => nn::linear(maker.params, &name, [hidden; 2], maker.method, maker.rng),
             };
-            let norm = BatchNorm::new(params, &format!("bn{}", i + 1), hidden);
-            let between = Between::new(params, &format!("act{}", i + 1), hidden, method);
+            let norm = maker.norm(&format!("bn{}", i + 1), hidden);
+            let between = maker.between(&format!("act{}", i + 1), hidden);
             layers.push((dense, norm, between));
         }
-        let head = Box::new(Linear::new(params, "fc", hidden, task.classes, rng));
+        let head = Box::new(maker.head("fc", hidden));
         Ok(Mlp { layers, head })
     }
 }

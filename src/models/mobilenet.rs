@@ -1,11 +1,10 @@
 //! MobileNet-V1: a depthwise and a pointwise convolution in turn.
 
-use super::unit::{Unit, Units, binary_depthwise, strides_for};
-use super::{Task, widened, width};
-use crate::binarize::Method;
+use super::maker::{Maker, binary_depthwise, widened, width};
+use super::unit::{Unit, Units, strides_for};
 use crate::nn::{Linear, Module};
 use crate::spec::Options;
-use crate::{Error, Params, Rng, Var};
+use crate::{Error, Var};
 
 /// The channels behind the 3x3 stem and those of each block, with the stride of its depthwise
 /// convolution: table 1 of the paper, without the four blocks that repeat the seventh. Its last stride
@@ -55,13 +54,7 @@ pub struct MobileNet {
 
 impl MobileNet {
     /// `mobilenet-v1(width=1, depth=5, depthwise=float)`
-    pub(super) fn of(
-        options: &mut Options<'_>,
-        params: &mut Params,
-        method: &Method,
-        task: &Task,
-        rng: &mut Rng,
-    ) -> Result<Self, Error> {
+    pub(super) fn of(options: &mut Options<'_>, mut maker: Maker<'_>) -> Result<Self, Error> {
         let width = width(options)?;
         let depth = options.get("depth", 5usize)?;
         if depth > 64 {
@@ -69,16 +62,16 @@ impl MobileNet {
                 "mobilenet-v1: depth is {depth}, expected 0 to 64"
             )));
         }
-        let binary_depthwise = binary_depthwise(options)?;
+        maker.binary_depthwise = binary_depthwise(options)?;
         let mut strides = [STEM.1; 1 + BLOCKS.len()];
         strides[1..].copy_from_slice(&BLOCKS.map(|(_, stride)| stride));
-        let [stride, strides @ ..] = strides_for("mobilenet-v1", task, strides)?;
+        let [stride, strides @ ..] = strides_for("mobilenet-v1", &maker, strides)?;
 
-        let [images, h, w] = task.input;
-        let mut units = Units { params, method, rng, binary_depthwise, swish: false };
+        let (images, size) = maker.images();
+        let mut units = Units { maker: &mut maker, swish: false };
         let mut from = widened(STEM.0, width);
         let stem = units.stem("features.0", [images, from], stride);
-        let mut input = [h, w].map(|s| s.div_ceil(stride));
+        let mut input = size.map(|s| s.div_ceil(stride));
         let mut blocks = Vec::new();
         for (i, stride) in strides.into_iter().enumerate() {
             let to = widened(BLOCKS[i].0, width);
@@ -91,7 +84,7 @@ impl MobileNet {
                 from = to;
             }
         }
-        let head = Linear::new(params, "classifier", from, task.classes, rng);
+        let head = maker.head("classifier", from);
         Ok(MobileNet { stem, blocks, head })
     }
 }

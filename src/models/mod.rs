@@ -3,6 +3,7 @@
 mod card;
 mod darts;
 mod efficientnet;
+mod maker;
 mod mlp;
 mod mobilenet;
 mod resnet;
@@ -13,6 +14,7 @@ pub use card::{Card, with_estimators};
 pub(crate) use darts::short;
 pub use darts::{Darts, FactorizedReduce, Genotype, Operation, Supernet, settled};
 pub use efficientnet::EfficientNet;
+use maker::Maker;
 pub use mlp::{BinMlp, Mlp, bin_mlp};
 pub use mobilenet::MobileNet;
 use resnet::{RESNET18, RESNET20, RESNET34};
@@ -30,11 +32,11 @@ use std::fmt;
 /// The architectures there are, and what each is.
 pub static ARCHS: &[(&str, &str)] = &[
     ("mlp", "dense layers; options: hidden=256, depth=2"),
-    ("vgg-small", "six 3x3 convolutions and one dense layer; options: width=1"),
-    ("vgg16", "the 13 convolutions of VGG-16 and one dense layer; options: width=1"),
-    ("resnet20", "ResNet-20 for small images; options: width=1, shortcut=normal|bireal"),
-    ("resnet18", "ResNet-18; options: width=1, shortcut=normal|bireal"),
-    ("resnet34", "ResNet-34; options: width=1, shortcut=normal|bireal"),
+    ("vgg-small", "six 3x3 convolutions and one dense layer; options: width=1, depth=1"),
+    ("vgg16", "the 13 convolutions of VGG-16 and one dense layer; options: width=1, depth=1"),
+    ("resnet20", "ResNet-20 for small images; options: width=1, depth=1, shortcut=normal|bireal"),
+    ("resnet18", "ResNet-18; options: width=1, depth=1, shortcut=normal|bireal"),
+    ("resnet34", "ResNet-34; options: width=1, depth=1, shortcut=normal|bireal"),
     ("mobilenet-v1", "MobileNet-V1; options: width=1, depth=5, depthwise=float|binary"),
     (
         "efficientnet-b0",
@@ -97,18 +99,17 @@ impl Model {
             return Err(Error::Setting(format!("no model is made for {task:?}")));
         }
         let mut options = Options::of(arch);
+        let maker = Maker::new(params, method, task, rng);
         let net: Box<dyn Module> = match arch.name.as_str() {
-            "mlp" => Box::new(Mlp::of(&mut options, params, method, task, rng)?),
-            "vgg-small" => Box::new(Vgg::of(&VGG_SMALL, &mut options, params, method, task, rng)?),
-            "vgg16" => Box::new(Vgg::of(&VGG16, &mut options, params, method, task, rng)?),
-            "resnet20" => Box::new(ResNet::of(&RESNET20, &mut options, params, method, task, rng)?),
-            "resnet18" => Box::new(ResNet::of(&RESNET18, &mut options, params, method, task, rng)?),
-            "resnet34" => Box::new(ResNet::of(&RESNET34, &mut options, params, method, task, rng)?),
-            "mobilenet-v1" => Box::new(MobileNet::of(&mut options, params, method, task, rng)?),
-            "efficientnet-b0" => {
-                Box::new(EfficientNet::of(&mut options, params, method, task, rng)?)
-            }
-            "darts" => Box::new(Darts::of(&mut options, params, method, task, rng)?),
+            "mlp" => Box::new(Mlp::of(&mut options, maker)?),
+            "vgg-small" => Box::new(Vgg::of(&VGG_SMALL, &mut options, maker)?),
+            "vgg16" => Box::new(Vgg::of(&VGG16, &mut options, maker)?),
+            "resnet20" => Box::new(ResNet::of(&RESNET20, &mut options, maker)?),
+            "resnet18" => Box::new(ResNet::of(&RESNET18, &mut options, maker)?),
+            "resnet34" => Box::new(ResNet::of(&RESNET34, &mut options, maker)?),
+            "mobilenet-v1" => Box::new(MobileNet::of(&mut options, maker)?),
+            "efficientnet-b0" => Box::new(EfficientNet::of(&mut options, maker)?),
+            "darts" => Box::new(Darts::of(&mut options, maker)?),
             other => {
                 let names: Vec<_> = ARCHS.iter().map(|(name, _)| *name).collect();
                 return Err(unknown("architecture", other, &names));
@@ -129,19 +130,6 @@ impl fmt::Debug for Model {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Model({}, {}, {:?})", self.arch, self.method, self.task)
     }
-}
-
-/// `width` times as many channels, rounded to a multiple of 8, at least 8; unchanged at width 1.
-fn widened(channels: usize, width: f32) -> usize {
-    if width == 1.0 {
-        return channels;
-    }
-    ((channels as f32 * width / 8.0).round() as usize * 8).max(8)
-}
-
-/// The option that multiplies all channels.
-fn width(options: &mut Options<'_>) -> Result<f32, Error> {
-    options.number("width", 1.0, 0.01..=16.0)
 }
 
 fn too_small(arch: &str, task: &Task, least: usize) -> Error {
@@ -171,7 +159,10 @@ mod tests {
             ("mlp(hidden=24)", 2),
             ("vgg-small(width=0.1)", 5),
             ("vgg16(width=0.05)", 12),
+            ("vgg16(width=0.05,depth=0.5)", 7),
             ("resnet20(width=0.5)", 9),
+            ("resnet20(width=0.5,depth=0.3)", 3),
+            ("resnet34(width=0.1,depth=0.5)", 9),
             ("resnet18(width=0.2)", 8),
             ("mobilenet-v1(width=0.1,depth=1)", 9),
             ("efficientnet-b0(width=0.1,depth=0.5)", 10),
@@ -271,6 +262,8 @@ mod tests {
         // Without the biases that a batch norm makes useless, and without the batch norms of the
         // shortcuts that option A does not have.
         assert_eq!(build("resnet20", "fp32", &cifar).unwrap().0.count(), 269_722);
+        // He et al., 2015, table 6: 0.85 million of ResNet-56.
+        assert_eq!(build("resnet20(depth=3)", "fp32", &cifar).unwrap().0.count(), 853_018);
         assert_eq!(build("vgg-small", "fp32", &cifar).unwrap().0.count(), 4_660_106);
         // Without the 4,224 biases that a batch norm takes off again.
         assert_eq!(build("vgg16", "fp32", &cifar).unwrap().0.count(), 14_728_266 - 4_224);
@@ -326,11 +319,6 @@ mod tests {
             let deepest = notes.iter().rfind(|note| note.name == "layer4.1.conv2").unwrap();
             assert_eq!(deepest.output[1..], [last, last], "{size}");
         }
-    }
-
-    #[test]
-    fn widths_round_to_eights() {
-        assert_eq!((widened(128, 0.25), widened(16, 0.1), widened(16, 1.0)), (32, 8, 16));
     }
 
     #[test]

@@ -1,11 +1,10 @@
 //! Residual networks: ResNet-20 for small images, ResNet-18 and -34.
 
-use super::{Task, too_small, widened, width};
-use crate::binarize::Method;
-use crate::nn::{self, BatchNorm, Between, Conv2d, Linear, Module};
+use super::maker::{Maker, deepened, depth, widened, width};
+use crate::nn::{BatchNorm, Between, Conv2d, Linear, Module};
 use crate::ops::Conv;
 use crate::spec::Options;
-use crate::{Error, Params, Rng, Var};
+use crate::{Error, Var};
 
 /// Where the real-valued stream goes around a binary convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +27,8 @@ pub enum Shortcut {
 ///
 /// The stem of `resnet18` and `resnet34` is the 7x7 convolution of stride 2 and the 3x3 max-pool from
 /// 128 pixels on, the convolution alone from 64 on, and a 3x3 convolution of stride 1 below.
+///
+/// `depth` multiplies the blocks of each stage, rounded up: `resnet20(depth=3)` is ResNet-56.
 ///
 /// Stem, 1x1 shortcuts and dense layer stay in float, as in Bi-Real Net (Liu et al., 2018, arXiv
 /// 1808.00278). Behind each sum stands the activation, so the stream that a `Hardtanh` ends is clipped
@@ -58,58 +59,51 @@ pub(super) const RESNET20: Plan =
     Plan { name: "resnet20", blocks: &[3, 3, 3], channels: 16, small: true };
 
 impl ResNet {
-    /// `NAME(width=1, shortcut=normal)`
+    /// `NAME(width=1, depth=1, shortcut=normal)`
     pub(super) fn of(
         plan: &Plan,
         options: &mut Options<'_>,
-        params: &mut Params,
-        method: &Method,
-        task: &Task,
-        rng: &mut Rng,
+        mut maker: Maker<'_>,
     ) -> Result<Self, Error> {
-        let width = width(options)?;
+        let (width, depth) = (width(options)?, depth(options)?);
         let words = [("normal", Shortcut::Normal), ("bireal", Shortcut::BiReal)];
         let shortcut = options.word("shortcut", Shortcut::Normal, &words)?;
-        let [channels, h, w] = task.input;
-        let least = 1 << (plan.blocks.len() - 1);
-        if h < least || w < least {
-            return Err(too_small(plan.name, task, least));
-        }
-        let size = h.min(w);
+        maker.at_least(plan.name, 1 << (plan.blocks.len() - 1))?;
+        let (channels, mut input) = maker.images();
+        let size = input[0].min(input[1]);
         let mut from = widened(plan.channels, width);
         let (k, how) = match plan.small || size < 64 {
             true => (3, Conv::same(3)),
             false => (7, Conv::same(7).stride(2)),
         };
-        let stem = Conv2d::new(params, "conv1", [channels, from, k], how, rng);
-        let norm = BatchNorm::new(params, "bn1", from);
-        let between = Between::new(params, "act1", from, method);
+        let stem = maker.float_conv2d("conv1", [channels, from, k], how);
+        let norm = maker.norm("bn1", from);
+        let between = maker.between("act1", from);
         let pool = !plan.small && size >= 128;
         // Each layer of stride 2 leaves half of the pixels, rounded up.
         let halved = |size: [usize; 2]| size.map(|s| s.div_ceil(2));
-        let mut input = [h, w];
         for _ in 0..usize::from(k == 7) + usize::from(pool) {
             input = halved(input);
         }
         let mut blocks = Vec::new();
         for (stage, &many) in plan.blocks.iter().enumerate() {
             let to = widened(plan.channels << stage, width);
-            for i in 0..many {
+            for i in 0..deepened(many, depth) {
                 let stride = if stage > 0 && i == 0 { 2 } else { 1 };
                 let name = format!("layer{}.{i}", stage + 1);
                 let steps = (stride, shortcut, input);
-                let mut block = Block::new(params, &name, [from, to], steps, method, rng);
+                let mut block = Block::new(&mut maker, &name, [from, to], steps);
                 if stride == 2 {
                     input = halved(input);
                 }
                 if !plan.small && (stride > 1 || from != to) {
-                    block.project(params, &name, rng);
+                    block.project(&mut maker, &name);
                 }
                 blocks.push(block);
                 from = to;
             }
         }
-        let head = Linear::new(params, "fc", from, task.classes, rng);
+        let head = maker.head("fc", from);
         Ok(ResNet { stem, norm, pool, between, blocks, head })
     }
 }
@@ -145,26 +139,24 @@ pub struct Block {
 
 impl Block {
     fn new(
-        params: &mut Params,
+        maker: &mut Maker<'_>,
         name: &str,
         channels: [usize; 2],
         (stride, shortcut, input): (usize, Shortcut, [usize; 2]),
-        method: &Method,
-        rng: &mut Rng,
     ) -> Self {
         let [from, to] = channels;
         let inner = input.map(|s| s.div_ceil(stride));
-        let mut conv = |params: &mut Params, i: usize, from, stride, input| {
+        let conv = |maker: &mut Maker<'_>, i: usize, from, stride, input| {
             let (name, how) = (format!("{name}.conv{i}"), Conv::same(3).stride(stride));
-            nn::conv2d(params, &name, [from, to, 3], how, input, method, rng)
+            maker.conv2d(&name, [from, to, 3], how, input)
         };
         Block {
-            conv1: conv(params, 1, from, stride, input),
-            bn1: BatchNorm::new(params, &format!("{name}.bn1"), to),
-            act1: Between::new(params, &format!("{name}.act1"), to, method),
-            conv2: conv(params, 2, to, 1, inner),
-            bn2: BatchNorm::new(params, &format!("{name}.bn2"), to),
-            act2: Between::new(params, &format!("{name}.act2"), to, method),
+            conv1: conv(maker, 1, from, stride, input),
+            bn1: maker.norm(&format!("{name}.bn1"), to),
+            act1: maker.between(&format!("{name}.act1"), to),
+            conv2: conv(maker, 2, to, 1, inner),
+            bn2: maker.norm(&format!("{name}.bn2"), to),
+            act2: maker.between(&format!("{name}.act2"), to),
             projection: None,
             channels,
             stride,
@@ -173,11 +165,11 @@ impl Block {
     }
 
     /// Has the shortcut widen by a 1x1 convolution and a batch norm.
-    fn project(&mut self, params: &mut Params, name: &str, rng: &mut Rng) {
+    fn project(&mut self, maker: &mut Maker<'_>, name: &str) {
         let [from, to] = self.channels;
         let how = Conv::valid().stride(self.stride);
-        let conv = Conv2d::new(params, &format!("{name}.downsample.0"), [from, to, 1], how, rng);
-        let norm = BatchNorm::new(params, &format!("{name}.downsample.1"), to);
+        let conv = maker.float_conv2d(&format!("{name}.downsample.0"), [from, to, 1], how);
+        let norm = maker.norm(&format!("{name}.downsample.1"), to);
         self.projection = Some((conv, norm));
     }
 

@@ -1,11 +1,10 @@
 //! Convolution, batch norm and what stands behind them: the unit that mobile networks are made of.
 
-use super::Task;
-use crate::binarize::Method;
-use crate::nn::{self, BatchNorm, Between, Conv2d, Module};
+use super::maker::Maker;
+use super::too_small;
+use crate::nn::{BatchNorm, Between, Module};
 use crate::ops::Conv;
-use crate::spec::Options;
-use crate::{Error, Params, Rng, Var};
+use crate::{Error, Var};
 
 /// A convolution, its batch norm, and what stands between layers. Their parameters are named
 /// `NAME.0`, `NAME.1` and, where something is learned between layers, `NAME.2`, as those of
@@ -22,22 +21,18 @@ impl Module for Unit {
     }
 }
 
-/// What the units of one network are made with.
-pub(super) struct Units<'a> {
-    pub params: &'a mut Params,
-    pub method: &'a Method,
-    pub rng: &'a mut Rng,
-    /// Whether depthwise convolutions follow the method, or stay in float.
-    pub binary_depthwise: bool,
+/// Makes the units of one network.
+pub(super) struct Units<'m, 'a> {
+    pub maker: &'m mut Maker<'a>,
     /// Whether a swish stands where activations stay float, or a relu.
     pub swish: bool,
 }
 
-impl Units<'_> {
+impl Units<'_, '_> {
     /// 3x3, over all channels, in float.
-    pub fn stem(&mut self, name: &str, channels: [usize; 2], stride: usize) -> Unit {
-        let ([from, to], how) = (channels, Conv::same(3).stride(stride));
-        let conv = Conv2d::new(self.params, &format!("{name}.0"), [from, to, 3], how, self.rng);
+    pub fn stem(&mut self, name: &str, [from, to]: [usize; 2], stride: usize) -> Unit {
+        let how = Conv::same(3).stride(stride);
+        let conv = self.maker.float_conv2d(&format!("{name}.0"), [from, to, 3], how);
         self.unit(name, to, Box::new(conv))
     }
 
@@ -50,38 +45,23 @@ impl Units<'_> {
         (k, stride): (usize, usize),
         input: &mut [usize; 2],
     ) -> Unit {
-        let how = Conv::same(k).stride(stride).groups(channels);
-        let (filter, conv) = ([channels, channels, k], format!("{name}.0"));
-        let conv: Box<dyn Module> = match self.binary_depthwise {
-            true => nn::conv2d(self.params, &conv, filter, how, *input, self.method, self.rng),
-            false => Box::new(Conv2d::new(self.params, &conv, filter, how, self.rng)),
-        };
+        let filter = (k, Conv::same(k).stride(stride));
+        let conv = self.maker.depthwise(&format!("{name}.0"), channels, filter, *input);
         *input = input.map(|s| s.div_ceil(stride));
         self.unit(name, channels, conv)
     }
 
-    /// 1x1, by the method, with something between it and the next layer.
+    /// 1x1, by the method.
     pub fn pointwise(&mut self, name: &str, channels: [usize; 2], input: [usize; 2]) -> Unit {
-        let conv = self.mix(&format!("{name}.0"), channels, input);
+        let conv = self.maker.pointwise(&format!("{name}.0"), channels, input);
         self.unit(name, channels[1], conv)
     }
 
-    /// The convolution of [`Units::pointwise`] alone.
-    pub fn mix(&mut self, name: &str, channels: [usize; 2], input: [usize; 2]) -> Box<dyn Module> {
-        let filter = [channels[0], channels[1], 1];
-        nn::conv2d(self.params, name, filter, Conv::valid(), input, self.method, self.rng)
-    }
-
     fn unit(&mut self, name: &str, channels: usize, conv: Box<dyn Module>) -> Unit {
-        let norm = BatchNorm::new(self.params, &format!("{name}.1"), channels);
-        let between = Between::new(self.params, &format!("{name}.2"), channels, self.method);
+        let norm = self.maker.norm(&format!("{name}.1"), channels);
+        let between = self.maker.between(&format!("{name}.2"), channels);
         Unit { conv, norm, between: if self.swish { between.or_swish() } else { between } }
     }
-}
-
-/// The option that says whether depthwise convolutions follow the method.
-pub(super) fn binary_depthwise(options: &mut Options<'_>) -> Result<bool, Error> {
-    options.word("depthwise", false, &[("float", false), ("binary", true)])
 }
 
 /// The strides of a network without its first down-samplings, which images of this size are too small
@@ -92,16 +72,17 @@ pub(super) fn binary_depthwise(options: &mut Options<'_>) -> Result<bool, Error>
 /// If the images are smaller than that from the start.
 pub(super) fn strides_for<const N: usize>(
     arch: &str,
-    task: &Task,
+    maker: &Maker<'_>,
     mut strides: [usize; N],
 ) -> Result<[usize; N], Error> {
     const LEAST: usize = 4;
-    let size = task.input[1].min(task.input[2]);
+    let (_, [h, w]) = maker.images();
+    let size = h.min(w);
     let halvings = strides.iter().filter(|&&stride| stride == 2).count();
     let most = if size < 128 { halvings - 1 } else { halvings };
     // Each leaves half of the pixels, rounded up.
     let remain = |&kept: &usize| size.div_ceil(1 << kept) >= LEAST;
-    let kept = (0..=most).rev().find(remain).ok_or_else(|| super::too_small(arch, task, LEAST))?;
+    let kept = (0..=most).rev().find(remain).ok_or_else(|| too_small(arch, maker.task, LEAST))?;
     let first = strides.iter_mut().filter(|stride| **stride == 2).take(halvings - kept);
     first.for_each(|stride| *stride = 1);
     Ok(strides)
@@ -110,12 +91,17 @@ pub(super) fn strides_for<const N: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::Task;
+    use crate::{Params, Rng};
 
     #[test]
     fn down_samplings_leave_four_by_four_pixels() {
         let kept = |h, w| {
             let task = Task { input: [1, h, w], classes: 2 };
-            strides_for("any", &task, [2, 1, 2, 2, 1, 2, 2])
+            let (mut params, mut rng) = (Params::new(), Rng::seed(0));
+            let method = "fp32".parse().unwrap();
+            let maker = Maker::new(&mut params, &method, &task, &mut rng);
+            strides_for("any", &maker, [2, 1, 2, 2, 1, 2, 2])
         };
         for (size, expected) in [
             (4, [1, 1, 1, 1, 1, 1, 1]),

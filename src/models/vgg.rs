@@ -1,12 +1,11 @@
 //! VGG networks: VGG-Small for small images, and the convolutions of VGG-16.
 
+use super::maker::{Maker, deepened, depth, widened, width};
 use super::unit::strides_for;
-use super::{Task, too_small, widened, width};
-use crate::binarize::Method;
-use crate::nn::{self, BatchNorm, Between, Conv2d, Linear, Module};
+use crate::nn::{BatchNorm, Between, Linear, Module};
 use crate::ops::Conv;
 use crate::spec::Options;
-use crate::{Error, Params, Rng, Var};
+use crate::{Error, Var};
 
 /// 3x3 convolutions in groups, each of which ends with a max-pool, then one dense layer.
 ///
@@ -18,6 +17,8 @@ use crate::{Error, Params, Rng, Var};
 /// `vgg16` has batch norms, as binary networks need them, and not the paper's two hidden dense layers: it
 /// is there for what detectors use of it, its convolutions. Images of less than 128 pixels do without its
 /// first max-pools: from 64 on without one, below without as many as it takes for 4x4 pixels to remain, or 3x3 of 28.
+///
+/// `depth` multiplies the convolutions of each group, rounded up: `vgg16(depth=0.5)` has those of VGG-11.
 ///
 /// First convolution and dense layer stay in float. The order is convolution, pool, batch norm,
 /// activation, as in IR-Net's code (Qin et al., 2020, arXiv 1909.10788): the integers of a binary
@@ -31,18 +32,16 @@ pub struct Vgg {
 /// What tells one from the other.
 pub(super) struct Plan {
     name: &'static str,
-    groups: &'static [&'static [usize]],
+    /// Channels and convolutions of each group.
+    groups: &'static [(usize, usize)],
     /// Whether the dense layer sees the mean of each channel, and pools are left out for small images.
     mean: bool,
 }
 
 pub(super) const VGG_SMALL: Plan =
-    Plan { name: "vgg-small", groups: &[&[128, 128], &[256, 256], &[512, 512]], mean: false };
-pub(super) const VGG16: Plan = Plan {
-    name: "vgg16",
-    groups: &[&[64, 64], &[128, 128], &[256; 3], &[512; 3], &[512; 3]],
-    mean: true,
-};
+    Plan { name: "vgg-small", groups: &[(128, 2), (256, 2), (512, 2)], mean: false };
+pub(super) const VGG16: Plan =
+    Plan { name: "vgg16", groups: &[(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)], mean: true };
 
 struct Stage {
     conv: Box<dyn Module>,
@@ -52,36 +51,33 @@ struct Stage {
 }
 
 impl Vgg {
-    /// `NAME(width=1)`
+    /// `NAME(width=1, depth=1)`
     pub(super) fn of(
         plan: &Plan,
         options: &mut Options<'_>,
-        params: &mut Params,
-        method: &Method,
-        task: &Task,
-        rng: &mut Rng,
+        mut maker: Maker<'_>,
     ) -> Result<Self, Error> {
-        let width = width(options)?;
-        let [mut from, mut h, mut w] = task.input;
+        let (width, depth) = (width(options)?, depth(options)?);
+        let (mut from, [mut h, mut w]) = maker.images();
         let mut pools = [2; 5];
         if plan.mean {
-            pools = strides_for(plan.name, task, pools)?;
-        } else if h.min(w) < 1 << plan.groups.len() {
-            return Err(too_small(plan.name, task, 1 << plan.groups.len()));
+            pools = strides_for(plan.name, &maker, pools)?;
+        } else {
+            maker.at_least(plan.name, 1 << plan.groups.len())?;
         }
         let mut stages = Vec::new();
-        for (group, pool) in plan.groups.iter().zip(pools) {
-            for (i, &channels) in group.iter().enumerate() {
-                let to = widened(channels, width);
+        for (&(channels, convs), pool) in plan.groups.iter().zip(pools) {
+            let (to, convs) = (widened(channels, width), deepened(convs, depth));
+            for i in 0..convs {
                 let (at, filter, how) = (stages.len(), [from, to, 3], Conv::same(3));
                 let name = format!("conv{at}");
                 let conv: Box<dyn Module> = match at {
-                    0 => Box::new(Conv2d::new(params, &name, filter, how, rng)),
-                    _ => nn::conv2d(params, &name, filter, how, [h, w], method, rng),
+                    0 => Box::new(maker.float_conv2d(&name, filter, how)),
+                    _ => maker.conv2d(&name, filter, how, [h, w]),
                 };
-                let norm = BatchNorm::new(params, &format!("bn{at}"), to);
-                let between = Between::new(params, &format!("act{at}"), to, method);
-                let pool = i + 1 == group.len() && pool == 2;
+                let norm = maker.norm(&format!("bn{at}"), to);
+                let between = maker.between(&format!("act{at}"), to);
+                let pool = i + 1 == convs && pool == 2;
                 stages.push(Stage { conv, pool, norm, between });
                 if pool {
                     (h, w) = (h / 2, w / 2);
@@ -90,7 +86,7 @@ impl Vgg {
             }
         }
         let seen = if plan.mean { from } else { from * h * w };
-        let head = Linear::new(params, "fc", seen, task.classes, rng);
+        let head = maker.head("fc", seen);
         Ok(Vgg { stages, mean: plan.mean, head })
     }
 }

@@ -3,6 +3,7 @@
 use super::median;
 use crate::cli::output::{Output, bytes, peak_rss_mb, rss_mb};
 use crate::cli::parse;
+use crate::cli::summary::float_bytes;
 use crate::deploy::{self, Floats, Net, Packed};
 use crate::models::{Card, Task};
 use crate::{Error, Rng, Tensor};
@@ -17,7 +18,7 @@ use std::time::Instant;
 /// Images and parameters are made up. Passes of the two take turns; medians count.
 ///
 /// With --json: arch, method, batch, input, threads, ms_packed, ms_float, speedup, bytes_packed (of the file),
-/// bytes_float (of all parameters and running statistics in 32 bits), saving, peak_rss_mb (of a process of its
+/// bytes_float (of parameters and running statistics in 32 bits), saving, peak_rss_mb (of a process of its
 /// own that reads the packed file and runs it, above its start).
 #[derive(Args, Debug)]
 pub(super) struct InferBench {
@@ -114,7 +115,7 @@ impl InferBench {
         let card = Card::untrained(&self.arch, method, &task);
         let (params, model) = card.build(&mut Rng::seed(0))?;
         let (packed, _) = deploy::laid_out(&params, &model, &card, Floats::F32)?;
-        Ok((packed.to_bytes(), params.bytes()))
+        Ok((packed.to_bytes(), float_bytes(&params, &model)))
     }
 
     /// Megabytes that a process takes to read and run a packed file: this one has made the network, and

@@ -9,14 +9,12 @@ pub use genotype::{Genotype, settled};
 pub use operation::{FactorizedReduce, Operation};
 pub use search::Supernet;
 
-use super::unit::binary_depthwise;
-use super::{Task, too_small, widened, width};
-use crate::binarize::Method;
-use crate::nn::{Activation, BatchNorm, Conv2d, Linear, Module};
+use super::maker::{Maker, binary_depthwise, widened, width};
+use crate::nn::{Activation, Linear, Module};
 use crate::ops::{Conv, concat};
 use crate::spec::Options;
-use crate::{Error, Params, Rng, Var};
-use operation::{Maker, Stack, halved};
+use crate::{Error, Var};
+use operation::{Operations, Stack, halved};
 
 /// Cells one after the other, each fed by the two before it (Liu, Simonyan and Yang, 2019, arXiv
 /// 1806.09055, figures 4 and 5): [`Genotype::darts_v2`] unless `genotype=FILE` says otherwise. `C` channels at first,
@@ -62,18 +60,9 @@ const LEAST: usize = 8;
 
 impl Darts {
     /// `darts(width=1, layers=20, auxiliary=on, drop_path=0.2, depthwise=float, genotype=FILE)`
-    pub(super) fn of(
-        options: &mut Options<'_>,
-        params: &mut Params,
-        method: &Method,
-        task: &Task,
-        rng: &mut Rng,
-    ) -> Result<Self, Error> {
-        let [_, h, w] = task.input;
-        if h.min(w) < LEAST {
-            return Err(too_small("darts", task, LEAST));
-        }
-        let large = h.min(w) >= 128;
+    pub(super) fn of(options: &mut Options<'_>, mut maker: Maker<'_>) -> Result<Self, Error> {
+        maker.at_least("darts", LEAST)?;
+        let large = is_large(&maker);
         let (channels, layers) = if large { (48, 14) } else { (36, 20) };
         let channels = widened(channels, width(options)?);
         let layers = options.get("layers", layers)?;
@@ -82,29 +71,29 @@ impl Darts {
         }
         let auxiliary = options.word("auxiliary", true, &[("on", true), ("off", false)])?;
         let drop_path = options.number("drop_path", 0.2, 0.0..=0.9)?;
-        let binary_depthwise = binary_depthwise(options)?;
+        maker.binary_depthwise = binary_depthwise(options)?;
         let genotype = match options.get("genotype", String::new())? {
             text if text.is_empty() => Genotype::darts_v2(),
             text => text.parse()?,
         };
 
-        let mut maker = Maker { params, method, rng, binary_depthwise, searches: false };
-        let (stems, fed) = stems(&mut maker, task, channels, large);
+        let (stems, fed) = stems(&mut maker, channels);
         let nodes = [&genotype.normal, &genotype.reduce].map(|edges| edges.len() / 2);
         let places = places(layers, channels, fed, nodes);
+        let mut operations = Operations { maker: &mut maker, searches: false };
         let cell = |place: &Place| {
             let edges = if place.reduces { &genotype.reduce } else { &genotype.normal };
-            Cell::new(&mut maker, place, edges)
+            Cell::new(&mut operations, place, edges)
         };
         let cells = places.iter().map(cell).collect();
         let head = |(i, place): (usize, &Place)| {
             let (channels, size) = place.output();
-            (i, AuxiliaryHead::new(params, channels, size, task.classes, large, rng))
+            (i, AuxiliaryHead::new(&mut maker, channels, size))
         };
         let behind = places.iter().enumerate().nth(2 * layers / 3);
         let auxiliary = behind.filter(|_| auxiliary).map(head);
         let (last, _) = places.last().map_or(fed[1], Place::output);
-        let classifier = Linear::new(params, "classifier", last, task.classes, rng);
+        let classifier = maker.head("classifier", last);
         Ok(Darts { stems, cells, auxiliary, drop_path, classifier })
     }
 }
@@ -130,25 +119,27 @@ impl Module for Darts {
     }
 }
 
+/// Whether the images are for the paper's network for ImageNet.
+fn is_large(maker: &Maker<'_>) -> bool {
+    let (_, [h, w]) = maker.images();
+    h.min(w) >= 128
+}
+
 /// The stem in two parts, and channels and size of what each of them gives.
-fn stems(
-    maker: &mut Maker<'_>,
-    task: &Task,
-    channels: usize,
-    large: bool,
-) -> ([Stack; 2], [(usize, [usize; 2]); 2]) {
-    let [images, h, w] = task.input;
+fn stems(maker: &mut Maker<'_>, channels: usize) -> ([Stack; 2], [(usize, [usize; 2]); 2]) {
+    let large = is_large(maker);
+    let (images, size) = maker.images();
     // Float convolutions with a batch norm each, whatever is searched or binarized.
     let mut conv = |name: &str, i: usize, [from, to]: [usize; 2], stride| -> [Box<dyn Module>; 2] {
         let how = Conv::same(3).stride(stride);
-        let conv = Conv2d::new(maker.params, &format!("{name}.{i}"), [from, to, 3], how, maker.rng);
-        let norm = BatchNorm::new(maker.params, &format!("{name}.{}", i + 1), to);
+        let conv = maker.float_conv2d(&format!("{name}.{i}"), [from, to, 3], how);
+        let norm = maker.norm(&format!("{name}.{}", i + 1), to);
         [Box::new(conv), Box::new(norm)]
     };
     if !large {
         let wide = 3 * channels;
         let stem = conv("stem", 0, [images, wide], 1);
-        return ([Stack(stem.into()), Stack(vec![])], [(wide, [h, w]); 2]);
+        return ([Stack(stem.into()), Stack(vec![])], [(wide, size); 2]);
     }
     let relu = || -> Box<dyn Module> { Box::new(Activation::Relu) };
     let mut first = Vec::from(conv("stem0", 0, [images, channels / 2], 2));
@@ -156,7 +147,7 @@ fn stems(
     first.extend(conv("stem0", 3, [channels / 2, channels], 2));
     let mut second = vec![relu()];
     second.extend(conv("stem1", 1, [channels, channels], 2));
-    let quarter = halved(halved([h, w]));
+    let quarter = halved(halved(size));
     let fed = [(channels, quarter), (channels, halved(quarter))];
     ([Stack(first), Stack(second)], fed)
 }
@@ -198,15 +189,15 @@ fn places(
 }
 
 /// What brings what a cell is fed to its channels and to one size.
-fn preprocess(maker: &mut Maker<'_>, place: &Place) -> [Box<dyn Module>; 2] {
+fn preprocess(operations: &mut Operations<'_, '_>, place: &Place) -> [Box<dyn Module>; 2] {
     let [(older, large), (newer, size)] = place.fed;
     let (first, second) =
         (format!("{}.preprocess0", place.name), format!("{}.preprocess1", place.name));
     let first = match large == size {
-        true => maker.preprocess(&first, [older, place.channels], size),
-        false => maker.reduce(&first, [older, place.channels], large),
+        true => operations.preprocess(&first, [older, place.channels], size),
+        false => operations.reduce(&first, [older, place.channels], large),
     };
-    [first, maker.preprocess(&second, [newer, place.channels], size)]
+    [first, operations.preprocess(&second, [newer, place.channels], size)]
 }
 
 /// Stride of an edge that works on `from`, and the size of what it sees.
@@ -234,13 +225,17 @@ struct Edge {
 }
 
 impl Cell {
-    fn new(maker: &mut Maker<'_>, place: &Place, edges: &[(Operation, usize)]) -> Self {
-        let preprocess = preprocess(maker, place);
+    fn new(
+        operations: &mut Operations<'_, '_>,
+        place: &Place,
+        edges: &[(Operation, usize)],
+    ) -> Self {
+        let preprocess = preprocess(operations, place);
         let edge = |(i, &(operation, from)): (usize, &(Operation, usize))| {
             let (stride, input) = step(place, from);
             let name = format!("{}._ops.{i}", place.name);
             let drops = operation != Operation::Skip || stride == 2;
-            let operation = maker.operation(operation, &name, (place.channels, stride), input);
+            let operation = operations.make(operation, &name, (place.channels, stride), input);
             Edge { name, from, operation, drops }
         };
         Cell { preprocess, edges: edges.iter().enumerate().map(edge).collect() }
@@ -269,29 +264,22 @@ struct AuxiliaryHead {
 }
 
 impl AuxiliaryHead {
-    /// `large` is without the last batch norm, as the authors' network for ImageNet.
-    fn new(
-        params: &mut Params,
-        channels: usize,
-        size: [usize; 2],
-        classes: usize,
-        large: bool,
-        rng: &mut Rng,
-    ) -> Self {
+    /// For large images without the last batch norm, as the authors' network for ImageNet.
+    fn new(maker: &mut Maker<'_>, channels: usize, size: [usize; 2]) -> Self {
         // Two windows side by side, of 5 pixels where they reach and leave none out.
         let side = size[0].min(size[1]);
         let window = (side - 1).min(5).max(side.div_ceil(2));
         let name = |i: usize| format!("auxiliary_head.features.{i}");
-        let conv = Conv2d::new(params, &name(2), [channels, 128, 1], Conv::valid(), rng);
-        let norm = BatchNorm::new(params, &name(3), 128);
-        let again = Conv2d::new(params, &name(5), [128, 768, 2], Conv::valid(), rng);
+        let conv = maker.float_conv2d(&name(2), [channels, 128, 1], Conv::valid());
+        let norm = maker.norm(&name(3), 128);
+        let again = maker.float_conv2d(&name(5), [128, 768, 2], Conv::valid());
         let mut parts: Vec<Box<dyn Module>> =
             vec![Box::new(conv), Box::new(norm), Box::new(Activation::Relu), Box::new(again)];
-        if !large {
-            parts.push(Box::new(BatchNorm::new(params, &name(6), 768)));
+        if !is_large(maker) {
+            parts.push(Box::new(maker.norm(&name(6), 768)));
         }
         parts.push(Box::new(Activation::Relu));
-        let classifier = Linear::new(params, "auxiliary_head.classifier", 768, classes, rng);
+        let classifier = maker.head("auxiliary_head.classifier", 768);
         AuxiliaryHead { pool: (window, side - window), features: Stack(parts), classifier }
     }
 }
@@ -307,8 +295,8 @@ impl Module for AuxiliaryHead {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::Model;
-    use crate::{Tape, Tensor};
+    use crate::models::{Model, Task};
+    use crate::{Params, Rng, Tape, Tensor};
 
     fn build(arch: &str, method: &str) -> (Params, Model, Tensor) {
         let task = Task { input: [1, 16, 16], classes: 5 };

@@ -1,10 +1,10 @@
 //! What may stand on an edge of a cell.
 
-use crate::binarize::Method;
 use crate::error::unknown;
-use crate::nn::{self, Activation, BatchNorm, Between, Conv2d, Module};
+use crate::models::maker::Maker;
+use crate::nn::{Activation, BatchNorm, Between, Module};
 use crate::ops::{Conv, concat};
-use crate::{Error, Params, Rng, Tensor, Var};
+use crate::{Error, Tensor, Var};
 use std::fmt;
 use std::str::FromStr;
 
@@ -72,47 +72,18 @@ impl FromStr for Operation {
     }
 }
 
-/// What the parts of one network are made with.
-pub(super) struct Maker<'a> {
-    pub params: &'a mut Params,
-    pub method: &'a Method,
-    pub rng: &'a mut Rng,
-    /// Whether depthwise convolutions follow the method, or stay in float.
-    pub binary_depthwise: bool,
+/// Makes the operations of one network, and what stands before a cell.
+pub(super) struct Operations<'m, 'a> {
+    pub maker: &'m mut Maker<'a>,
     /// Whether it is a search: batch norms then learn nothing.
     pub searches: bool,
 }
 
-impl Maker<'_> {
-    pub fn norm(&mut self, name: &str, channels: usize) -> BatchNorm {
+impl Operations<'_, '_> {
+    fn norm(&mut self, name: &str, channels: usize) -> BatchNorm {
         match self.searches {
-            true => BatchNorm::fixed(self.params, name, channels),
-            false => BatchNorm::new(self.params, name, channels),
-        }
-    }
-
-    /// 1x1, by the method.
-    fn pointwise(
-        &mut self,
-        name: &str,
-        [from, to]: [usize; 2],
-        input: [usize; 2],
-    ) -> Box<dyn Module> {
-        let (filter, how) = ([from, to, 1], Conv::valid());
-        nn::conv2d(self.params, name, filter, how, input, self.method, self.rng)
-    }
-
-    fn depthwise(
-        &mut self,
-        name: &str,
-        channels: usize,
-        (k, how): (usize, Conv),
-        input: [usize; 2],
-    ) -> Box<dyn Module> {
-        let (filter, how) = ([channels, channels, k], how.groups(channels));
-        match self.binary_depthwise {
-            true => nn::conv2d(self.params, name, filter, how, input, self.method, self.rng),
-            false => Box::new(Conv2d::new(self.params, name, filter, how, self.rng)),
+            true => BatchNorm::fixed(self.maker.params, name, channels),
+            false => self.maker.norm(name, channels),
         }
     }
 
@@ -124,8 +95,8 @@ impl Maker<'_> {
         input: [usize; 2],
     ) -> Box<dyn Module> {
         Box::new(Stack(vec![
-            Box::new(Between::new(self.params, &format!("{name}.op.0"), from, self.method)),
-            self.pointwise(&format!("{name}.op.1"), [from, to], input),
+            Box::new(self.maker.between(&format!("{name}.op.0"), from)),
+            self.maker.pointwise(&format!("{name}.op.1"), [from, to], input),
             Box::new(self.norm(&format!("{name}.op.2"), to)),
         ]))
     }
@@ -137,15 +108,15 @@ impl Maker<'_> {
         [from, to]: [usize; 2],
         input: [usize; 2],
     ) -> Box<dyn Module> {
-        let between = Between::new(self.params, &format!("{name}.relu"), from, self.method);
+        let between = self.maker.between(&format!("{name}.relu"), from);
         let input = halved(input);
-        let mut half = |i, to| self.pointwise(&format!("{name}.conv_{i}"), [from, to], input);
+        let mut half = |i, to| self.maker.pointwise(&format!("{name}.conv_{i}"), [from, to], input);
         let convs = [half(1, to / 2), half(2, to - to / 2)];
         Box::new(FactorizedReduce { between, convs, norm: self.norm(&format!("{name}.bn"), to) })
     }
 
     /// An operation of these channels, on images of this height and width.
-    pub fn operation(
+    pub fn make(
         &mut self,
         operation: Operation,
         name: &str,
@@ -167,7 +138,7 @@ impl Maker<'_> {
     /// With a batch norm behind it, `NAME.1`, in a search, and where activations are signs: the largest of
     /// numbers around 0 is above 0, and its sign would tell next to nothing.
     fn pool(&mut self, name: &str, channels: usize, pool: Pool) -> Box<dyn Module> {
-        if !self.searches && self.method.activations.is_none() {
+        if !self.searches && self.maker.method.activations.is_none() {
             return Box::new(pool);
         }
         let norm = self.norm(&format!("{name}.1"), channels);
@@ -210,9 +181,9 @@ impl Maker<'_> {
         let part = |i: usize| format!("{name}.op.{}", first + i);
         let output = if how.stride == 2 { halved(input) } else { input };
         vec![
-            Box::new(Between::new(self.params, &part(0), channels, self.method)),
-            self.depthwise(&part(1), channels, (k, how), input),
-            self.pointwise(&part(2), [channels, channels], output),
+            Box::new(self.maker.between(&part(0), channels)),
+            self.maker.depthwise(&part(1), channels, (k, how), input),
+            self.maker.pointwise(&part(2), [channels, channels], output),
             Box::new(self.norm(&part(3), channels)),
         ]
     }

@@ -1,9 +1,10 @@
 //! The network that a genotype is searched in.
 
-use super::operation::{Maker, Operation, Stack};
+use super::operation::{Operation, Operations, Stack};
 use super::{Genotype, LEAST, Place, places, preprocess, stems, step};
 use crate::binarize::Method;
-use crate::models::{Task, too_small};
+use crate::models::Task;
+use crate::models::maker::Maker;
 use crate::nn::{Linear, Module};
 use crate::ops::{concat, mix};
 use crate::{Error, ParamId, Params, Rng, Role, Tensor, Var};
@@ -47,20 +48,18 @@ impl Supernet {
         task: &Task,
         rng: &mut Rng,
     ) -> Result<Self, Error> {
-        let [_, h, w] = task.input;
-        if h.min(w) < LEAST {
-            return Err(too_small("darts", task, LEAST));
-        }
+        let mut maker = Maker::new(params, method, task, rng);
+        maker.at_least("darts", LEAST)?;
         if channels == 0 || channels % 2 != 0 {
             let message = format!("channels is {channels}, expected an even number above 0");
             return Err(Error::Setting(message));
         }
-        let mut maker = Maker { params, method, rng, binary_depthwise: false, searches: true };
-        let (stems, fed) = stems(&mut maker, task, channels, h.min(w) >= 128);
+        let (stems, fed) = stems(&mut maker, channels);
         let places = places(cells, channels, fed, [NODES; 2]);
-        let cells = places.iter().map(|place| Cell::new(&mut maker, place)).collect();
+        let mut operations = Operations { maker: &mut maker, searches: true };
+        let cells = places.iter().map(|place| Cell::new(&mut operations, place)).collect();
         let (last, _) = places.last().map_or(fed[1], Place::output);
-        let classifier = Linear::new(params, "classifier", last, task.classes, rng);
+        let classifier = maker.head("classifier", last);
         let alphas = KINDS.map(|kind| {
             let start = Tensor::randn([EDGES, OPERATIONS], 1e-3, rng);
             params.add(format!("alphas.{kind}"), Role::Weight, start)
@@ -133,14 +132,14 @@ struct Cell {
 }
 
 impl Cell {
-    fn new(maker: &mut Maker<'_>, place: &Place) -> Self {
-        let preprocess = preprocess(maker, place);
+    fn new(operations: &mut Operations<'_, '_>, place: &Place) -> Self {
+        let preprocess = preprocess(operations, place);
         let from = (0..NODES).flat_map(|node| 0..2 + node);
         let edge = |(i, from): (usize, usize)| {
             let (stride, input) = step(place, from);
             let make = |(k, &operation): (usize, &Operation)| {
                 let name = format!("{}._ops.{i}._ops.{k}", place.name);
-                maker.operation(operation, &name, (place.channels, stride), input)
+                operations.make(operation, &name, (place.channels, stride), input)
             };
             Operation::ALL.iter().enumerate().map(make).collect()
         };
