@@ -81,15 +81,19 @@ struct Line {
 }
 
 impl Line {
-    /// Where that takes fewer pairs of units than rows of their own do.
+    /// Where that takes less time than rows of their own do.
     fn of(g: &ConvGeom) -> Option<Line> {
         if g.kh * g.kw == 1 && g.how.pad == 0 {
             return Some(Line { pitch: g.ow });
         }
         let line = Line { pitch: g.ow.max(g.w + g.how.pad) };
         let pairs = |length: usize| (g.n * length.div_ceil(HALF)).div_ceil(2);
-        let fewer = pairs(line.length(g)) < g.oh * pairs(g.ow);
-        (g.how.stride == 1 && fewer).then_some(line)
+        // For each pair and column of the filter a channel adds up rows of tables, and what came of
+        // them to its target, which takes as long as four of them. In a line all taps are columns.
+        let quads = g.group_o().div_ceil(4).min(Four::WORD);
+        let in_rows = g.oh * pairs(g.ow) * g.kw * (g.kh * quads + 4);
+        let in_line = pairs(line.length(g)) * g.kh * g.kw * (quads + 4);
+        (g.how.stride == 1 && in_line < in_rows).then_some(line)
     }
 
     /// Floats from the first pixel of `dy` to the last.
@@ -369,18 +373,39 @@ fn spread(bits: u32) -> u64 {
     x
 }
 
-/// Fills a table with `scale·dy` of four channels, `area` apart, in two whole units.
+/// Fills a table with `scale·dy` of four channels, `area` apart, in two units of so many pixels; zero
+/// beyond them.
 #[inline(always)]
-fn fill<L: Lanes>(table: &mut Four, dy: &[f32], units: [usize; 2], area: usize, scale: &[f32; 4]) {
-    for (half, at) in units.into_iter().enumerate() {
-        table.fill(half, |o| {
-            let eight = dy[at + o * area..].first_chunk().expect("a whole unit");
-            L::load(eight).mul(L::splat(scale[o]))
-        });
+fn fill<L: Lanes>(
+    table: &mut Four,
+    dy: &[f32],
+    units: [usize; 2],
+    lens: [usize; 2],
+    area: usize,
+    scale: &[f32; 4],
+) {
+    for (half, (at, len)) in units.into_iter().zip(lens).enumerate() {
+        // Loops and not closures, which the compiler may leave outside of what is compiled for the level.
+        let mut four = [L::splat(0.0); 4];
+        for (o, four) in four.iter_mut().enumerate() {
+            let dy = &dy[at + o * area..];
+            *four = match dy.first_chunk() {
+                Some(eight) => L::load(eight),
+                None => L::load(&some(&dy[..len])),
+            }
+            .mul(L::splat(scale[o]));
+        }
+        if len < HALF {
+            // What follows in memory are other pixels.
+            for four in &mut four {
+                *four = four.keep((1 << len) - 1);
+            }
+        }
+        table.fill(half, |o| four[o]);
     }
 }
 
-/// The same for a few channels and units of a few pixels; zero where there is none.
+/// The same for less than four channels.
 #[inline(never)]
 fn fill_partly(
     table: &mut Four,
@@ -391,13 +416,20 @@ fn fill_partly(
     scale: &[f32],
 ) {
     for half in 0..2 {
-        let mut four = [[0.0; HALF]; 4];
-        for (o, (eight, scale)) in four.iter_mut().zip(scale).enumerate() {
-            let dy = &dy[units[half] + o * area..][..lens[half]];
-            eight.iter_mut().zip(dy).for_each(|(eight, dy)| *eight = scale * dy);
-        }
-        table.fill(half, |o| Plain::load(&four[o]));
+        table.fill(half, |o| match scale.get(o) {
+            Some(&scale) => Plain::load(&some(&dy[units[half] + o * area..][..lens[half]]))
+                .mul(Plain::splat(scale)),
+            None => Plain::splat(0.0),
+        });
     }
+}
+
+/// Less than eight floats, and zeros.
+#[inline(always)]
+fn some(few: &[f32]) -> [f32; HALF] {
+    let mut eight = [0.0; HALF];
+    eight[..few.len()].copy_from_slice(few);
+    eight
 }
 
 per_level! {
@@ -464,13 +496,13 @@ per_level! {
                             let units = units.map(|at| at + (o + 4 * i) * area + ready * g.ow);
                             match scale.first_chunk() {
                                 #[cfg(target_arch = "x86_64")]
-                                Some(scale) if lens == [HALF; 2] && FUSED => {
-                                    fill::<Avx>(table, dy, units, area, scale);
+                                Some(scale) if FUSED => {
+                                    fill::<Avx>(table, dy, units, lens, area, scale);
                                 }
-                                Some(scale) if lens == [HALF; 2] => {
-                                    fill::<Plain>(table, dy, units, area, scale);
+                                Some(scale) => {
+                                    fill::<Plain>(table, dy, units, lens, area, scale);
                                 }
-                                _ => fill_partly(table, dy, units, lens, area, scale),
+                                None => fill_partly(table, dy, units, lens, area, scale),
                             }
                         }
                         ready += 1;
