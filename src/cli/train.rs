@@ -3,11 +3,13 @@
 use super::output::{Output, peak_rss_mb, table};
 use super::{DataDir, open_data, parse};
 use crate::Error;
+use crate::models::ARCHS;
 use crate::train::{Config, Epoch, Event, Handover, Layer, Run, Trainer, weights_sha256};
 use clap::Args;
 use dirnet_datasets::Dataset;
 use indicatif::ProgressBar;
 use serde::Serialize;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,9 +33,8 @@ pub(super) struct Train {
     data: Option<String>,
     #[command(flatten)]
     data_dir: DataDir,
-    /// Architecture: mlp, vgg-small, vgg16, resnet20, resnet18, resnet34, mobilenet-v1, efficientnet-b0, darts,
-    /// with options as in "resnet20(shortcut=bireal)"
-    #[arg(long, value_parser = parse::arch)]
+    /// Architecture, with options as in "resnet20(shortcut=bireal)"; --help lists them
+    #[arg(long, value_parser = parse::arch, long_help = archs())]
     arch: Option<String>,
     /// Method: fp32, or one that binarizes: bnn, xnor-net, xnor-net++, dorefa, bi-real, ir-net, rbnn, reactnet,
     /// recu, reste, fda, adabin, dir-net, or FILE.toml; +1w32a keeps activations in float, +32w1a weights
@@ -129,6 +130,16 @@ struct LayerEvent<'a> {
     event: &'static str,
     #[serde(flatten)]
     layer: &'a Layer,
+}
+
+/// The architectures and their options.
+fn archs() -> String {
+    let mut text =
+        String::from("Architecture, with options as in \"resnet20(shortcut=bireal)\":\n");
+    for (name, about) in ARCHS {
+        let _ = write!(text, "\n- {name}: {about}");
+    }
+    text
 }
 
 impl Train {
