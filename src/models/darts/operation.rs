@@ -232,10 +232,12 @@ impl Module for Pool {
             return x.max_pool2d(3, self.stride, 1);
         }
         // Padding does not count: divided by the share of the window that lies inside.
-        let &[n, _, h, w] = x.shape() else { unreachable!("the pool has looked") };
-        let inside = x.tape().constant(Tensor::full([n, 1, h, w], 1.0));
+        let &[n, c, h, w] = x.shape() else { panic!("a pool: images are N C H W") };
+        let inside = x.tape().constant(Tensor::full([1, 1, h, w], 1.0));
         let inside = inside.avg_pool2d(3, self.stride, 1).value().clone();
-        let grown = x.tape().constant(inside.map(|share| 1.0 / share));
-        x.avg_pool2d(3, self.stride, 1).mul_pixels(&grown)
+        let &[.., h, w] = inside.shape() else { unreachable!("a pool's output") };
+        let grown = x.tape().constant(inside.map(|share| 1.0 / share)).reshape([h * w]);
+        let pixels = x.avg_pool2d(3, self.stride, 1).reshape([n * c, h * w]);
+        pixels.mul_channels(&grown).reshape([n, c, h, w])
     }
 }
