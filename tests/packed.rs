@@ -21,8 +21,9 @@ const ARCHS: &[&str] = &[
     "darts(width=0.1,layers=3)",
     "darts(width=0.1,layers=1,depthwise=binary)",
     // Every operation, on images that keep their size and on those that are halved.
-    "darts(width=0.1,layers=3,genotype=all/avg_pool_3x3:0 max_pool_3x3:1 dil_conv_5x5:0 sep_conv_5x5:2/\
-     avg_pool_3x3:0 sep_conv_5x5:1 skip_connect:0 dil_conv_3x3:2)",
+    "darts(width=0.1,layers=3,genotype=all/\
+     avg_pool_3x3:0 max_pool_3x3:1 dil_conv_5x5:0 sep_conv_5x5:2 skip_connect:1 sep_conv_3x3:2 dil_conv_3x3:3 dil_conv_3x3:4/\
+     avg_pool_3x3:0 sep_conv_5x5:1 skip_connect:0 dil_conv_3x3:2 max_pool_3x3:1 dil_conv_5x5:2 sep_conv_3x3:3 sep_conv_5x5:4)",
 ];
 
 fn card(arch: &str, method: &str) -> Card {

@@ -22,8 +22,8 @@ pub(crate) const TERMS: usize = i16::MAX as usize;
 /// The most terms of a sum that floats count exactly.
 pub(crate) const TERMS_OF_FLOATS: usize = (1 << 24) - 1;
 
-/// The most characters of a name.
-const NAME: usize = 256;
+/// The most characters of a name. That of a `darts` holds a genotype, that of a method may be a recipe.
+const NAME: usize = 4096;
 
 /// What a graph asks for, to compute one image.
 ///
