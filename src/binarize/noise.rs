@@ -3,6 +3,7 @@
 use super::part::{Learned, Part};
 use crate::ops::Conv;
 use crate::{ParamId, Rng, Role, Tensor, Var};
+use dirnet_kernels::math;
 use std::f32::consts::PI;
 
 /// Beyond this no weight or activation is meant; so the noise of any number is finite.
@@ -63,7 +64,7 @@ impl Part for Noise {
 }
 
 fn sine<'t>(x: &Var<'t>) -> Var<'t> {
-    x.map_from_input("sine", f32::sin, f32::cos)
+    x.map_from_input("sine", math::sin, math::cos)
 }
 
 #[cfg(test)]

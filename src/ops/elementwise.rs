@@ -133,27 +133,23 @@ impl<'t> Var<'t> {
     pub fn prelu(&self, a: &Var<'t>) -> Var<'t> {
         let (n, c, hw) = super::norm::channels("prelu", self.shape(), a.shape());
         let (x, slope) = (self.value().clone(), a.value().clone());
-        let each = move |from: &[f32], x: &[f32], slope: &[f32]| {
-            Tensor::build([n, c, hw], |y| {
-                let rows = y.chunks_mut(hw).zip(from.chunks(hw).zip(x.chunks(hw)));
-                for (row, (y, (from, x))) in rows.enumerate() {
-                    let a = slope[row % c];
-                    for ((y, &from), &x) in y.iter_mut().zip(from).zip(x) {
-                        *y = if x > 0.0 { from } else { a * from };
-                    }
-                }
+        // Of dy where x decides, and of x itself.
+        let each = move |from: &[f32], x: &[f32], slope: &[f32], shape: &[usize]| {
+            Tensor::build(shape, |y| {
+                elementwise::zip_channels([n, c, hw], from, x, slope, y, |from, x, a| {
+                    if x > 0.0 { from } else { a * from }
+                });
             })
         };
-        let y = each(&x, &x, &slope).reshape(self.shape());
+        let y = each(&x, &x, &slope, self.shape());
         self.tape().record("prelu", y, [self, a], move |dy, wanted| {
             [
-                wanted[0].then(|| each(&dy, &x, &slope).reshape(dy.shape())),
+                wanted[0].then(|| each(&dy, &x, &slope, dy.shape())),
                 wanted[1].then(|| {
-                    let below = Tensor::build(x.shape(), |below| {
-                        elementwise::map(&x, below, |x| x.min(0.0));
-                    });
                     Tensor::build(slope.shape(), |da| {
-                        reduce::dot_channels(n, c, hw, &dy, &below, da);
+                        reduce::sum_channels_of([n, c, hw], &dy, &x, da, |dy, x| {
+                            f64::from(dy) * f64::from(x.min(0.0))
+                        });
                     })
                 }),
             ]
