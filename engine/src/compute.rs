@@ -2,6 +2,7 @@
 
 use crate::op::Op;
 use crate::shape::AXES;
+use dirnet_kernels::bend::bend;
 use dirnet_kernels::elementwise::{add_channels, map, scale_channels, zip};
 use dirnet_kernels::{PoolGeom, bits, gemm, math, norm, par, pool, reduce};
 use std::ops::Deref;
@@ -145,11 +146,16 @@ pub(crate) fn compute<'a>(
         Op::Swish => map(first.x, y, |x| x * math::sigmoid(x)),
         Op::Abs => map(first.x, y, f32::abs),
         Op::Binarize => map(first.x, y, bits::sign),
-        Op::Prelu => {
+        Op::Prelu | Op::Rprelu | Op::Maxout => {
             let [_, c, hw] = first.channels();
             par::chunks(y, hw, |row, y| {
-                let (x, a) = (&first.x[row * hw..][..hw], x(1).x[row % c]);
-                y.iter_mut().zip(x).for_each(|(y, &x)| *y = if x > 0.0 { x } else { a * x });
+                let number = |i: usize| x(i).x[row % c];
+                let line = match op {
+                    Op::Prelu => [0.0, 1.0, number(1), 0.0],
+                    Op::Rprelu => [number(1), 1.0, number(2), number(3)],
+                    _ => [0.0, number(1), number(2), 0.0],
+                };
+                map(&first.x[row * hw..][..hw], y, |x| bend(x, line));
             });
         }
         Op::Standardize => {

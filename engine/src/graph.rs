@@ -191,7 +191,13 @@ fn makes_signs(op: &Op) -> bool {
 fn number_by_number(op: &Op) -> bool {
     let of_channels = matches!(
         op,
-        Op::Affine { .. } | Op::AddChannels | Op::MulChannels | Op::Prelu | Op::Reshape
+        Op::Affine { .. }
+            | Op::AddChannels
+            | Op::MulChannels
+            | Op::Prelu
+            | Op::Rprelu
+            | Op::Maxout
+            | Op::Reshape
     );
     let of_two = matches!(op, Op::Add | Op::Sub | Op::Mul);
     let of_one = matches!(

@@ -81,6 +81,10 @@ pub enum Op {
     Abs,
     /// `x` above zero, else `a · x`, one number a channel.
     Prelu,
+    /// `prelu(x - g) + z` by `g`, the slope and `z`, one of each a channel.
+    Rprelu,
+    /// `a · x` above zero, else `b · x`, one of each a channel.
+    Maxout,
     /// -1 below zero, else +1.
     Binarize,
     /// Rows less their mean, divided by their unbiased standard deviation.
@@ -210,6 +214,8 @@ impl Op {
             "swish" => Op::Swish,
             "abs" => Op::Abs,
             "prelu" => Op::Prelu,
+            "rprelu" => Op::Rprelu,
+            "maxout" => Op::Maxout,
             "binarize" => Op::Binarize,
             "standardize" => Op::Standardize,
             "reshape" => Op::Reshape,

@@ -84,6 +84,12 @@ pub(crate) fn output(op: &Op, x: &[&[usize]], said: &[usize]) -> Result<Vec<usiz
             per_channel(x[0], &x[1..])?;
             Ok(x[0].to_vec())
         }
+        Op::Rprelu | Op::Maxout => {
+            let numbers = if *op == Op::Rprelu { 3 } else { 2 };
+            count(1 + numbers, 1 + numbers)?;
+            per_channel(x[0], &x[1..])?;
+            Ok(x[0].to_vec())
+        }
         Op::MulPixels => {
             count(2, 2)?;
             match (images(x[0])?, images(x[1])?) {

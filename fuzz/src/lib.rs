@@ -279,7 +279,7 @@ fn operation([_, c, h, w]: [usize; 4], choices: &mut Choices<'_>) -> (Value, Arr
     let channel = |form| (vec![c], form);
     let act = |choices: &mut Choices<'_>| choices.one(&["identity", "relu", "hardtanh"]);
     let lone = |op: Value| (op, vec![], 0);
-    match choices.of(26) {
+    match choices.of(28) {
         0..8 => {
             let groups = choices
                 .one(&[1, 1, c, 2, 3].map(|groups| if c % groups == 0 { groups } else { 1 }));
@@ -325,6 +325,8 @@ fn operation([_, c, h, w]: [usize; 4], choices: &mut Choices<'_>) -> (Value, Arr
             let name = choices.one(&["add_channels", "mul_channels", "prelu"]);
             (json!(name), vec![channel("f32")], 0)
         }
+        25 => (json!("rprelu"), vec![channel("f32"), channel("f32"), channel("f32")], 0),
+        26 => (json!("maxout"), vec![channel("f32"), channel("f32")], 0),
         15 => lone(json!("global_avg_pool")),
         16 => lone(json!({"narrow": {"start": choices.one(&[0, 0, 1, c])}})),
         17 => lone(json!({"pad_channels": {"before": choices.one(&[0, 0, 1, c])}})),

@@ -138,22 +138,6 @@ fn channels(
     crate::channels::pass([c, hw], x, x, [b], y, |x, _, [b]| f(x, b));
 }
 
-/// `y[n,c,p] = f(a[n,c,p], b[n,c,p], s[c])`
-#[track_caller]
-pub fn zip_channels(
-    [n, c, hw]: [usize; 3],
-    a: &[f32],
-    b: &[f32],
-    s: &[f32],
-    y: &mut [f32],
-    f: impl Fn(f32, f32, f32) -> f32 + Sync,
-) {
-    let fits = [a.len(), b.len(), y.len()] == [n * c * hw; 3];
-    assert!(fits, "zip_channels: lengths of a, b and y");
-    assert_eq!(s.len(), c, "zip_channels: one value a channel");
-    crate::channels::pass([c, hw], a, b, [s], y, |a, b, [s]| f(a, b, s));
-}
-
 /// `f(row, y[row])` for each row of `cols` elements, several rows to a piece of work.
 pub(crate) fn rows<T: Send>(y: &mut [T], cols: usize, f: impl Fn(usize, &mut [T]) + Sync) {
     let cols = cols.max(1);

@@ -20,6 +20,8 @@ pub(crate) trait Lanes: Copy {
     fn relu(self) -> Self;
     /// `clamp(x, -1, 1)`; NaN for NaN.
     fn hardtanh(self) -> Self;
+    /// `above` where `x > 0`, else `below`.
+    fn choose(self, above: Self, below: Self) -> Self;
     /// Where `x > 0`.
     fn above_zero(self) -> u8;
     /// Where `|x| < 1`.
@@ -117,6 +119,10 @@ impl Lanes for Plain {
         Plain(self.0.map(|x| x.clamp(-1.0, 1.0)))
     }
     #[inline(always)]
+    fn choose(self, above: Self, below: Self) -> Self {
+        Plain(std::array::from_fn(|i| if self.0[i] > 0.0 { above.0[i] } else { below.0[i] }))
+    }
+    #[inline(always)]
     fn above_zero(self) -> u8 {
         self.bits(|x| x > 0.0)
     }
@@ -201,6 +207,13 @@ mod avx {
             Avx(unsafe {
                 let low = _mm256_max_ps(_mm256_set1_ps(-1.0), self.0);
                 _mm256_min_ps(_mm256_set1_ps(1.0), low)
+            })
+        }
+        #[inline(always)]
+        fn choose(self, above: Self, below: Self) -> Self {
+            Avx(unsafe {
+                let positive = _mm256_cmp_ps::<_CMP_GT_OQ>(self.0, _mm256_setzero_ps());
+                _mm256_blendv_ps(below.0, above.0, positive)
             })
         }
         #[inline(always)]

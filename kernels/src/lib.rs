@@ -8,6 +8,7 @@
 //! - every length is checked at the door, so that the inside may rely on it;
 //! - the order of a sum depends on the geometry alone, never on threads.
 
+pub mod bend;
 pub mod bits;
 pub mod conv;
 pub mod elementwise;
@@ -30,6 +31,7 @@ pub mod yardstick;
 mod channels;
 mod geom;
 mod lanes;
+mod pixels;
 mod planes;
 mod transpose;
 

@@ -7,6 +7,7 @@
 use crate::bits::Image;
 use crate::lanes::{EIGHT, Lanes, Plain, Stored};
 use crate::par;
+use crate::pixels::{Sums, add_up, get, put};
 use crate::simd::{level, per_level};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -77,10 +78,6 @@ impl Inside {
 /// Pixels that go through all steps before the next.
 const PIECE: usize = 256;
 
-/// Pixels of a channel whose terms are added up as floats, in eight sums, before they go on in double
-/// precision.
-const STRETCH: usize = 1024;
-
 /// Over images and pixels: the mean of each channel, and its biased variance.
 ///
 /// The sums are taken about the channel's first pixel, so that a constant channel has a variance of
@@ -129,38 +126,6 @@ fn number(x: Numbers<'_>, at: usize, i: usize) -> f32 {
         Numbers::Floats(x) => x[i],
         Numbers::Integers { z, scale, .. } => f32::from(z[i]) * scale[at],
     }
-}
-
-/// Adds up what `add(first element, images, their elements of out, sums a channel)` finds in a few
-/// images at a time, in their order.
-fn add_up(
-    n: usize,
-    c: usize,
-    hw: usize,
-    out: &mut [f32],
-    add: impl Fn(usize, usize, &mut [f32], &mut [[f64; 2]]) + Sync,
-) -> Vec<[f64; 2]> {
-    let some = STRETCH.div_ceil(hw).min(n);
-    let mut parts = vec![[0.0; 2]; n.div_ceil(some) * c];
-    let size = some * c * hw;
-    let mut pieces: Vec<_> = match out {
-        [] => parts.chunks_mut(c).map(|sums| (&mut [][..], sums)).collect(),
-        _ => out.chunks_mut(size).zip(parts.chunks_mut(c)).collect(),
-    };
-    par::chunks(&mut pieces, 1, |i, piece| {
-        let (out, sums) = &mut piece[0];
-        add(i * size, some.min(n - i * some), out, sums);
-    });
-    drop(pieces);
-    let (sums, rest) = parts.split_at_mut(c);
-    for part in rest.chunks(c) {
-        for (sum, part) in sums.iter_mut().zip(part) {
-            sum[0] += part[0];
-            sum[1] += part[1];
-        }
-    }
-    parts.truncate(c);
-    parts
 }
 
 impl NormAct<'_> {
@@ -333,67 +298,6 @@ struct OneImage<'a> {
     planes: &'a mut [u8],
 }
 
-/// Eight numbers from `at` on; zeros beyond the end.
-#[inline(always)]
-fn get<L: Lanes, X: Stored>(x: &[X], at: usize) -> L {
-    match x[at..].first_chunk() {
-        Some(x) => X::load(x),
-        None => {
-            let mut eight = [X::default(); EIGHT];
-            let x = &x[at..];
-            eight[..x.len()].copy_from_slice(x);
-            X::load(&eight)
-        }
-    }
-}
-
-/// Writes eight numbers, or as many as there is room for.
-#[inline(always)]
-fn put<L: Lanes>(x: L, y: &mut [f32], at: usize) {
-    match y[at..].first_chunk_mut() {
-        Some(y) => x.store(y),
-        None => {
-            let mut eight = [0.0; EIGHT];
-            x.store(&mut eight);
-            let y = &mut y[at..];
-            y.copy_from_slice(&eight[..y.len()]);
-        }
-    }
-}
-
-/// Two sums, in eight parts each.
-struct Sums<L> {
-    parts: [L; 2],
-    pixels: usize,
-}
-
-impl<L: Lanes> Sums<L> {
-    #[inline(always)]
-    fn new() -> Self {
-        Sums { parts: [L::splat(0.0); 2], pixels: 0 }
-    }
-
-    /// Adds terms of eight pixels; zero where there are none.
-    #[inline(always)]
-    fn add(&mut self, terms: [L; 2], sums: &mut [f64; 2]) {
-        self.parts = [self.parts[0].add(terms[0]), self.parts[1].add(terms[1])];
-        self.pixels += EIGHT;
-        if self.pixels == STRETCH {
-            self.flush(sums);
-        }
-    }
-
-    #[inline(always)]
-    fn flush(&mut self, sums: &mut [f64; 2]) {
-        for (part, sum) in self.parts.into_iter().zip(sums) {
-            let mut eight = [0.0; EIGHT];
-            part.store(&mut eight);
-            *sum += eight.iter().map(|&x| f64::from(x)).sum::<f64>();
-        }
-        *self = Sums::new();
-    }
-}
-
 /// The bits of how many pixels there are from `p` on, of eight.
 #[inline(always)]
 fn whole(hw: usize, p: usize) -> u8 {
@@ -519,7 +423,7 @@ impl NormAct<'_> {
         let row_bytes = if inside.is_empty() { 0 } else { hw.div_ceil(EIGHT) };
         for (at, sums) in sums.iter_mut().enumerate() {
             let [s, mean] = [of_channel(scales, at), self.mean[at]].map(L::splat);
-            let mut lanes = Sums::<L>::new();
+            let mut lanes = Sums::<L, 2>::new();
             for image in 0..dy.len() / (c * hw) {
                 let row = image * c + at;
                 let (x, dy) = (&x[row * hw..][..hw], &mut dy[row * hw..][..hw]);
@@ -580,7 +484,7 @@ fn moments_of_images<L: Lanes, X: Stored>(
 ) {
     for at in 0..c {
         let [s, first] = [of_channel(scales, at), first[at]].map(L::splat);
-        let mut lanes = Sums::<L>::new();
+        let mut lanes = Sums::<L, 2>::new();
         for image in 0..images {
             let x = &x[(image * c + at) * hw..][..hw];
             for p in (0..hw).step_by(EIGHT) {

@@ -116,21 +116,9 @@ pub fn sum_channels(n: usize, c: usize, hw: usize, x: &[f32], out: &mut [f32]) {
 /// `out[c] = Σ_{n,p} a[n,c,p]·b[n,c,p]`, the gradient of a scale.
 #[track_caller]
 pub fn dot_channels(n: usize, c: usize, hw: usize, a: &[f32], b: &[f32], out: &mut [f32]) {
-    sum_channels_of([n, c, hw], a, b, out, product);
-}
-
-/// `out[c] = Σ_{n,p} term(a[n,c,p], b[n,c,p])`
-#[track_caller]
-pub fn sum_channels_of(
-    [n, c, hw]: [usize; 3],
-    a: &[f32],
-    b: &[f32],
-    out: &mut [f32],
-    term: impl Fn(f32, f32) -> f64 + Sync,
-) {
-    assert!(a.len() == n * c * hw && b.len() == a.len(), "sum_channels_of: lengths of a and b");
-    assert_eq!(out.len(), c, "sum_channels_of: one sum a channel");
-    let sums = channels::sums([n, c, hw], a, b, term);
+    assert!(a.len() == n * c * hw && b.len() == a.len(), "dot_channels: lengths of a and b");
+    assert_eq!(out.len(), c, "dot_channels: one sum a channel");
+    let sums = channels::sums([n, c, hw], a, b, product);
     out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum as f32);
 }
 

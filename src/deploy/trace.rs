@@ -84,6 +84,11 @@ fn fixed(graph: &mut Graph, operation: &Operation, op: Op, at: usize, x: &Tensor
     let what = match (op, at) {
         (Op::Conv2d(_) | Op::Linear | Op::BinConv2d { .. } | Op::BinLinear, 1) => "weight",
         (Op::BinConv2d { .. } | Op::BinLinear, 2) => "scale",
+        (Op::Rprelu, 1) => "before",
+        (Op::Rprelu, 2) => "slope",
+        (Op::Rprelu, 3) => "behind",
+        (Op::Maxout, 1) => "above",
+        (Op::Maxout, 2) => "below",
         (Op::Affine { .. }, 1) | (Op::MulChannels | Op::Prelu, _) => "a",
         (Op::Affine { .. }, 2) | (Op::AddChannels, _) => "b",
         _ => "numbers",

@@ -81,13 +81,11 @@ impl Module for Between {
             Kind::Swish => x.swish(),
             Kind::Rprelu { before, slope, behind } => {
                 let _layer = layer("rprelu", 3);
-                let moved = x.add_channels(&-tape.param(before));
-                moved.prelu(&tape.param(slope)).add_channels(&tape.param(behind))
+                x.rprelu(&tape.param(before), &tape.param(slope), &tape.param(behind))
             }
             Kind::Maxout { above, below } => {
                 let _layer = layer("maxout", 2);
-                let [above, below] = [above, below].map(|id| tape.param(id));
-                x.relu().mul_channels(&above) - (-x).relu().mul_channels(&below)
+                x.maxout(&tape.param(above), &tape.param(below))
             }
         }
     }

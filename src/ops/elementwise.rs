@@ -3,7 +3,7 @@
 use crate::tensor::Held;
 use crate::{Tensor, Var};
 use dirnet_engine::Op;
-use dirnet_kernels::{bits::Mask, bits::masked, elementwise, math, reduce};
+use dirnet_kernels::{bits::Mask, bits::masked, elementwise, math};
 
 impl<'t> Var<'t> {
     /// An elementwise operation whose slope is told from its input, which is what it saves.
@@ -119,42 +119,6 @@ impl<'t> Var<'t> {
         let slope = |x: f32| if x == 0.0 { 0.0 } else { x.signum() };
         self.map_from_input("abs", f32::abs, slope)
     }
-
-    /// `max(x, 0) + a · min(x, 0)` with a learned slope `a` a channel (He et al., 2015, arXiv
-    /// 1502.01852). `x` is `N C …`, `a` has `C` numbers.
-    ///
-    /// ```text
-    /// backward   dx = dy where x > 0, else a·dy;   da[c] = Σ dy·min(x, 0)
-    /// ```
-    ///
-    /// # Panics
-    /// If there are not as many slopes as channels.
-    #[track_caller]
-    pub fn prelu(&self, a: &Var<'t>) -> Var<'t> {
-        let (n, c, hw) = super::norm::channels("prelu", self.shape(), a.shape());
-        let (x, slope) = (self.value().clone(), a.value().clone());
-        // Of dy where x decides, and of x itself.
-        let each = move |from: &[f32], x: &[f32], slope: &[f32], shape: &[usize]| {
-            Tensor::build(shape, |y| {
-                elementwise::zip_channels([n, c, hw], from, x, slope, y, |from, x, a| {
-                    if x > 0.0 { from } else { a * from }
-                });
-            })
-        };
-        let y = each(&x, &x, &slope, self.shape());
-        self.tape().record("prelu", y, [self, a], move |dy, wanted| {
-            [
-                wanted[0].then(|| each(&dy, &x, &slope, dy.shape())),
-                wanted[1].then(|| {
-                    Tensor::build(slope.shape(), |da| {
-                        reduce::sum_channels_of([n, c, hw], &dy, &x, da, |dy, x| {
-                            f64::from(dy) * f64::from(x.min(0.0))
-                        });
-                    })
-                }),
-            ]
-        })
-    }
 }
 
 fn times_slope(mut dy: Tensor, at: &[f32], slope: impl Fn(f32) -> f32 + Sync) -> Tensor {
@@ -217,9 +181,5 @@ mod tests {
     #[test]
     fn abs() {
         gradcheck([&[3, 5]], |[x]| x.abs());
-    }
-    #[test]
-    fn prelu() {
-        gradcheck([&[2, 3, 2, 2], &[3]], |[x, a]| x.prelu(&a));
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! | file | operations |
 //! | --- | --- |
-//! | `elementwise` | `relu` `hardtanh` `sigmoid` `tanh` `swish` `exp` `ln` `sqrt` `square` `abs` `clamp` `prelu` … |
+//! | `elementwise` | `relu` `hardtanh` `sigmoid` `tanh` `swish` `exp` `ln` `sqrt` `square` `abs` `clamp` … |
+//! | `bend` | `prelu` `rprelu` `maxout` |
 //! | `arith` | `+ - * /` of two values of one shape, or with a number |
 //! | `matmul` | `matmul` `linear` |
 //! | `conv` | `conv2d` |
@@ -20,6 +21,7 @@
 //! To write another one, inside the crate or outside, see [`Tape::record`](crate::Tape::record).
 
 mod arith;
+mod bend;
 mod conv;
 mod drop;
 mod elementwise;

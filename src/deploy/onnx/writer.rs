@@ -83,6 +83,18 @@ impl Writer<'_> {
             Op::Sub => self.plain("Sub", node),
             Op::Scale { factor } => self.with("Mul", layer, x, &[factor]),
             Op::Shift { by } => self.with("Add", layer, x, &[by]),
+            Op::Rprelu => {
+                let moved = self.by_channel("Sub", layer, x, node.inputs[1], rank);
+                let bent = self.by_channel("PRelu", layer, moved, node.inputs[2], rank);
+                self.by_channel("Add", layer, bent, node.inputs[3], rank)
+            }
+            Op::Maxout => {
+                let above = self.node("Relu", layer, vec![x.clone()], vec![]);
+                let below = self.with("Min", layer, x, &[0.0]);
+                let above = self.by_channel("Mul", layer, above, node.inputs[1], rank);
+                let below = self.by_channel("Mul", layer, below, node.inputs[2], rank);
+                self.node("Add", layer, vec![above, below], vec![])
+            }
             Op::Relu => self.plain("Relu", node),
             Op::Hardtanh => self.with("Clip", layer, x, &[-1.0, 1.0]),
             Op::Clamp { low, high } => self.with("Clip", layer, x, &[low, high]),
