@@ -73,11 +73,12 @@ impl Line {
         for numbers in learned.into_iter().flatten() {
             size = super::norm::channels(op, x.shape(), numbers.shape()).into();
         }
-        let mut numbers = learned.into_iter().zip([0.0, 1.0, 1.0, 0.0]).map(|(var, usual)| {
-            var.map_or_else(|| Tensor::full([size[1]], usual), |var| var.value().clone())
-        });
-        let mut next = || numbers.next().expect("one of four");
-        let [at, above, below, by] = [next(), next(), next(), next()];
+        let number = |i: usize, usual| match learned[i] {
+            Some(var) => var.value().clone(),
+            None => Tensor::full([size[1]], usual),
+        };
+        let [at, above] = [number(0, 0.0), number(1, 1.0)];
+        let [below, by] = [number(2, 1.0), number(3, 0.0)];
         Line { x: x.value().clone(), size, at, above, below, by }
     }
 
