@@ -69,7 +69,7 @@ impl Line {
     /// By learned numbers `[at, above, below, by]`; where there are none, as a line without a bend has them.
     #[track_caller]
     fn of<'t>(op: &str, x: &Var<'t>, learned: [Option<&Var<'t>>; 4]) -> Line {
-        let mut size = [x.shape()[0], x.shape()[1], 1];
+        let mut size = [0; 3];
         for numbers in learned.into_iter().flatten() {
             size = super::norm::channels(op, x.shape(), numbers.shape()).into();
         }
@@ -163,7 +163,16 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "rprelu")]
+    #[should_panic(expected = "prelu: no channels in shape [3]")]
+    fn a_row_of_numbers_is_refused() {
+        let params = Params::new();
+        let tape = Tape::eval(&params);
+        let x = tape.constant(Tensor::zeros([3]));
+        x.prelu(&x);
+    }
+
+    #[test]
+    #[should_panic(expected = "rprelu: one number a channel")]
     fn other_numbers_of_channels_are_refused() {
         let params = Params::new();
         let tape = Tape::eval(&params);
