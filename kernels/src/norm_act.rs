@@ -75,9 +75,6 @@ impl Inside {
     }
 }
 
-/// Pixels that go through all steps before the next.
-const PIECE: usize = 256;
-
 /// Over images and pixels: the mean of each channel, and its biased variance.
 ///
 /// The sums are taken about the channel's first pixel, so that a constant channel has a variance of
@@ -319,16 +316,51 @@ static SPREAD: [u64; 256] = {
     spread
 };
 
-/// `y = f(x, y)`, eight at a time; zeros beyond the end of `x`.
+/// Eights of pixels of a channel, with what is asked for: the NaNs among their lanes, if signs are.
 #[inline(always)]
-fn each_eight<L: Lanes, X: Stored>(x: &[X], y: &mut [[f32; EIGHT]], f: impl Fn(L, L) -> L) {
-    let (eights, rest) = x.as_chunks();
-    for (x, y) in eights.iter().zip(y.iter_mut()) {
-        f(X::load(x), L::load(y)).store(y);
+fn eights<L: Lanes, X: Stored>(
+    x: &[[X; EIGHT]],
+    residual: &[[f32; EIGHT]],
+    y: &mut [[f32; EIGHT]],
+    inside: &mut [u8],
+    plane: &mut [[u8; EIGHT]],
+    bit: usize,
+    sum: impl Fn(L) -> L,
+    act: impl Fn(L) -> (L, u8),
+) -> u8 {
+    let n = x.len();
+    let fits = |len: usize| len == n || len == 0;
+    assert!(fits(residual.len()) && fits(y.len()) && fits(inside.len()) && fits(plane.len()));
+    let (has_residual, has_y) = (residual.len() == n, y.len() == n);
+    let (has_inside, has_plane) = (inside.len() == n, plane.len() == n);
+    let mut nan = 0;
+    for i in 0..n {
+        let mut value = sum(X::load(&x[i]));
+        if has_residual {
+            value = value.add(L::load(&residual[i]));
+        }
+        let (value, slope) = act(value);
+        if has_inside {
+            inside[i] = slope;
+        }
+        if has_y {
+            value.store(&mut y[i]);
+        }
+        if has_plane {
+            nan |= value.nan_bits();
+            let bits = SPREAD[usize::from(value.sign_bits())] << bit;
+            plane[i] = (u64::from_le_bytes(plane[i]) | bits).to_le_bytes();
+        }
     }
-    if let (false, Some(y)) = (rest.is_empty(), y.last_mut()) {
-        f(get(rest, 0), L::load(y)).store(y);
-    }
+    nan
+}
+
+/// A few numbers, and zeros behind them.
+#[inline(always)]
+fn padded<X: Stored>(x: &[X]) -> [X; EIGHT] {
+    let mut eight = [X::default(); EIGHT];
+    eight[..x.len()].copy_from_slice(x);
+    eight
 }
 
 /// One number of a channel, or 1 for all.
@@ -347,63 +379,59 @@ impl NormAct<'_> {
         residual: Option<&[f32]>,
         image: &mut OneImage<'_>,
     ) -> bool {
+        // A loop for each, so that nothing is chosen within.
+        match self.act {
+            Activation::Identity => self.rows::<L, X>(x, scales, residual, image, |y| (y, u8::MAX)),
+            Activation::Relu => {
+                self.rows::<L, X>(x, scales, residual, image, |y| (y.relu(), y.above_zero()))
+            }
+            Activation::Hardtanh => {
+                self.rows::<L, X>(x, scales, residual, image, |y| (y.hardtanh(), y.within_one()))
+            }
+        }
+    }
+
+    /// The same, with `act` giving the value, and where the slope is 1.
+    #[inline(always)]
+    fn rows<L: Lanes, X: Stored>(
+        &self,
+        x: &[X],
+        scales: &[f32],
+        residual: Option<&[f32]>,
+        image: &mut OneImage<'_>,
+        act: impl Fn(L) -> (L, u8),
+    ) -> bool {
         let [_, c, h, w] = self.size;
         let (hw, mut nan) = (h * w, 0);
         let row_bytes = hw.div_ceil(EIGHT);
-        // Short loops over a piece that stays at hand: one loop of them all would need more registers
-        // than there are.
-        let mut piece = [[0.0; EIGHT]; PIECE / EIGHT];
         for at in 0..c {
             let [s, mean, scale, shift] =
                 [of_channel(scales, at), self.mean[at], self.scale[at], self.shift[at]]
                     .map(L::splat);
-            for p in (0..hw).step_by(PIECE) {
-                let len = PIECE.min(hw - p);
-                let here = at * hw + p..at * hw + p + len;
-                let piece = &mut piece[..len.div_ceil(EIGHT)];
-                each_eight(&x[here.clone()], piece, |x: L, _| {
-                    x.mul(s).sub(mean).mul(scale).add(shift)
-                });
-                if let Some(residual) = residual {
-                    each_eight(&residual[here.clone()], piece, |r: L, y| y.add(r));
-                }
-                let first = at * row_bytes + p / EIGHT;
-                if let Some(inside) = image.inside.get_mut(first..first + piece.len()) {
-                    let slope = |y: L| match self.act {
-                        Activation::Identity => u8::MAX,
-                        Activation::Relu => y.above_zero(),
-                        Activation::Hardtanh => y.within_one(),
-                    };
-                    for (inside, y) in inside.iter_mut().zip(&*piece) {
-                        *inside = slope(L::load(y));
-                    }
-                    inside[piece.len() - 1] &= whole(len, (piece.len() - 1) * EIGHT);
-                }
-                for y in piece.iter_mut() {
-                    match self.act {
-                        Activation::Identity => {}
-                        Activation::Relu => L::load(y).relu().store(y),
-                        Activation::Hardtanh => L::load(y).hardtanh().store(y),
-                    }
-                }
-                if let Some(to) = &mut image.y {
-                    to[here].copy_from_slice(&piece.as_flattened()[..len]);
-                }
-                if let Some(plane) = image.planes.get_mut(at / 4 * hw + p..at / 4 * hw + p + len) {
-                    let (eights, rest) = plane.as_chunks_mut();
-                    for (plane, y) in eights.iter_mut().zip(&*piece) {
-                        let y = L::load(y);
-                        nan |= y.nan_bits();
-                        let bits = SPREAD[usize::from(y.sign_bits())] << (at % 4);
-                        *plane = (u64::from_le_bytes(*plane) | bits).to_le_bytes();
-                    }
-                    if !rest.is_empty() {
-                        let y = L::load(&piece[piece.len() - 1]);
-                        nan |= y.nan_bits() & whole(rest.len(), 0);
-                        let bits = SPREAD[usize::from(y.sign_bits())] << (at % 4);
-                        rest.iter_mut().zip(bits.to_le_bytes()).for_each(|(to, bit)| *to |= bit);
-                    }
-                }
+            let sum = |x: L| x.mul(s).sub(mean).mul(scale).add(shift);
+            let row = at * hw..(at + 1) * hw;
+            let (x, last) = x[row.clone()].as_chunks();
+            let residual = residual.map_or(&[][..], |residual| &residual[row.clone()]);
+            let y = image.y.as_mut().map_or(&mut [][..], |y| &mut y[row]);
+            let inside = image.inside.get_mut(at * row_bytes..(at + 1) * row_bytes);
+            let inside = inside.unwrap_or_default();
+            let plane = image.planes.get_mut(at / 4 * hw..(at / 4 + 1) * hw).unwrap_or_default();
+            let (residual, last_residual) = residual.as_chunks();
+            let (y, last_y) = y.as_chunks_mut();
+            let (plane, last_plane) = plane.as_chunks_mut();
+            let (inside, last_inside) = inside.split_at_mut(x.len().min(inside.len()));
+            nan |= eights(x, residual, y, inside, plane, at % 4, sum, &act);
+            if !last.is_empty() {
+                // A whole eight of which the first few count.
+                let (x, residual) = ([padded(last)], [padded(last_residual)]);
+                let residual = &residual[..last_residual.len().min(1)];
+                let (mut y, mut bits, mut pixels) = ([[0.0; EIGHT]], [0], [[0; EIGHT]]);
+                let all = eights(&x, residual, &mut y, &mut bits, &mut pixels, at % 4, sum, &act);
+                let whole = whole(last.len(), 0);
+                nan |= all & whole;
+                last_y.copy_from_slice(&y[0][..last_y.len()]);
+                last_inside.fill(bits[0] & whole);
+                last_plane.iter_mut().zip(pixels[0]).for_each(|(to, bit)| *to |= bit);
             }
         }
         nan != 0

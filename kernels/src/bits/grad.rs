@@ -130,17 +130,20 @@ pub fn conv2d_backward(
         return separately(dx, dw);
     }
     let image = g.c * g.h * g.w;
-    let mut parts = vec![Vec::new(); g.n.div_ceil(many)];
-    par::chunks2(dx, many * image, &mut parts, 1, |i, dx, sums| {
-        let mut part = by_images.part(0..by_images.blocks());
-        for (j, dx) in dx.chunks_mut(some * image).enumerate() {
-            let n = i * many + j * some;
-            for (k, dx) in dx.chunks_mut(by_pixels.images * image).enumerate() {
-                by_pixels.write_images(n + k * by_pixels.images, dy, dx, &finish);
+    let blocks = by_images.blocks();
+    let size = by_images.sums(blocks);
+    par::scratch(g.n.div_ceil(many) * size, |sums| {
+        par::chunks2(dx, many * image, sums, size, |i, dx, sums| {
+            let mut part = by_images.part(0..blocks, sums);
+            for (j, dx) in dx.chunks_mut(some * image).enumerate() {
+                let n = i * many + j * some;
+                for (k, dx) in dx.chunks_mut(by_pixels.images * image).enumerate() {
+                    by_pixels.write_images(n + k * by_pixels.images, dy, dx, &finish);
+                }
+                part.add(x, dy, n..n + dx.len() / image);
             }
-            part.add(x, dy, n..n + dx.len() / image);
-        }
-        sums[0] = part.close();
+            part.close();
+        });
+        by_images.write(sums, blocks, dw);
     });
-    by_images.write(&parts, by_images.blocks(), dw);
 }

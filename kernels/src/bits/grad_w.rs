@@ -52,13 +52,16 @@ pub(super) fn dw(g: &ConvGeom, x: &Image, pad: Pad, dy: &[f32], dw: &mut [f32]) 
     // Where there are few parts of images, parts of output channels.
     let some = blocks.div_ceil((PARTS / by_images).max(1));
     let by_blocks = blocks.div_ceil(some);
-    let parts = par::map(by_images * by_blocks, |i| {
-        let (first, n) = (i % by_blocks * some, i / by_blocks * plan.images);
-        let mut part = plan.part(first..blocks.min(first + some));
-        part.add(x, dy, n..g.n.min(n + plan.images));
-        part.close()
+    let size = plan.sums(some);
+    par::scratch(by_images * by_blocks * size, |sums| {
+        par::chunks(sums, size, |i, sums| {
+            let (first, n) = (i % by_blocks * some, i / by_blocks * plan.images);
+            let mut part = plan.part(first..blocks.min(first + some), sums);
+            part.add(x, dy, n..g.n.min(n + plan.images));
+            part.close();
+        });
+        plan.write(sums, some, dw);
     });
-    plan.write(&parts, some, dw);
 }
 
 /// How many parts to compute at once, as the geometry says, whatever the threads.
@@ -87,7 +90,7 @@ impl<'a> Plan<'a> {
     /// out together.
     fn at_once(&self, x: &Image, dy: &[f32], blocks: Range<usize>, dw: &mut [f32]) {
         let (taps, streams) = (self.g.kh * self.g.kw, self.g.taps());
-        let Part { mut words, mut tables, .. } = self.part(0..0);
+        let Part { mut words, mut tables, .. } = self.part(0..0, &mut []);
         self.read(x, 0..self.g.n, 0, &mut words);
         par::scratch((streams + taps) * LANES, |sums| {
             let (sums, edges) = sums.split_at_mut(streams * LANES);
@@ -106,14 +109,21 @@ impl<'a> Plan<'a> {
         self.g.how.groups * self.g.group_o().div_ceil(LANES)
     }
 
-    /// The beginning of a sum for some blocks.
-    pub fn part(&self, blocks: Range<usize>) -> Part<'_> {
-        let (area, taps, streams) = (self.g.oh * self.g.ow, self.g.kh * self.g.kw, self.g.taps());
+    /// Floats that a part with so many blocks adds up in.
+    pub fn sums(&self, blocks: usize) -> usize {
+        blocks * (self.g.taps() + self.g.kh * self.g.kw) * LANES
+    }
+
+    /// The beginning of a sum for some blocks, in `sums`.
+    pub fn part<'b>(&'b self, blocks: Range<usize>, sums: &'b mut [f32]) -> Part<'b> {
+        let (area, streams) = (self.g.oh * self.g.ow, self.g.taps());
         let passes = (self.together * area).div_ceil(self.pass);
+        sums.fill(0.0);
+        let (sums, edges) = sums.split_at_mut(blocks.len() * streams * LANES);
         Part {
             plan: self,
-            sums: vec![0.0; blocks.len() * streams * LANES],
-            edges: vec![0.0; blocks.len() * taps * LANES],
+            sums,
+            edges,
             words: vec![0; passes * streams],
             tables: vec![0.0; Four::floats(Four::WORD).max(Five::floats(Five::WORD))],
             blocks,
@@ -121,16 +131,15 @@ impl<'a> Plan<'a> {
     }
 
     /// Adds up the sums of parts, those of `some` blocks next to one another, as `dw`.
-    pub fn write(&self, parts: &[Vec<f32>], some: usize, dw: &mut [f32]) {
-        let (streams, blocks) = (self.g.taps(), self.blocks());
-        let by_blocks = blocks.div_ceil(some);
-        let mut sums = parts[..by_blocks].to_vec();
-        for parts in parts[by_blocks..].chunks(by_blocks) {
-            sums.iter_mut().zip(parts).for_each(|(sum, part)| add_assign(sum, part));
+    pub fn write(&self, sums: &mut [f32], some: usize, dw: &mut [f32]) {
+        let (streams, blocks, size) = (self.g.taps(), self.blocks(), self.sums(some));
+        let (sums, parts) = sums.split_at_mut(blocks.div_ceil(some) * size);
+        for part in parts.chunks(sums.len()) {
+            add_assign(sums, part);
         }
         for block in 0..blocks {
             let (o, rows) = self.channels(block);
-            let sums = &sums[block / some][block % some * streams * LANES..];
+            let sums = &sums[block / some * size + block % some * streams * LANES..];
             let dw = &mut dw[o * streams..];
             transpose(self.level, [streams, rows], sums, LANES, dw, streams);
         }
@@ -149,9 +158,9 @@ pub(super) struct Part<'a> {
     plan: &'a Plan<'a>,
     blocks: Range<usize>,
     /// `[blocks][C/groups][KH][KW][LANES]`
-    sums: Vec<f32>,
+    sums: &'a mut [f32],
     /// Sums of the `dy` that met padding: `[blocks][KH][KW][LANES]`.
-    edges: Vec<f32>,
+    edges: &'a mut [f32],
     /// The signs of images at hand, and tables to choose from.
     words: Vec<u64>,
     tables: Vec<f32>,
@@ -181,15 +190,14 @@ impl Part<'_> {
         }
     }
 
-    /// The sums of the images that were added.
-    pub fn close(mut self) -> Vec<f32> {
+    /// Makes whole the sums of the images that were added.
+    pub fn close(self) {
         let (taps, streams) = (self.plan.g.kh * self.plan.g.kw, self.plan.g.taps());
         // What met the padding was subtracted as if it had met -1.
         let blocks = self.sums.chunks_mut(streams * LANES);
         for (sums, edges) in blocks.zip(self.edges.chunks(taps * LANES)) {
             sums.chunks_mut(taps * LANES).for_each(|sums| add(sums, edges));
         }
-        self.sums
     }
 }
 
