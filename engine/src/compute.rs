@@ -4,6 +4,7 @@ use crate::op::Op;
 use crate::shape::AXES;
 use dirnet_kernels::bend::bend;
 use dirnet_kernels::elementwise::{add_channels, map, scale_channels, zip};
+use dirnet_kernels::shape::{copy_channels, subsample};
 use dirnet_kernels::{PoolGeom, bits, gemm, math, norm, par, pool, reduce};
 use std::ops::Deref;
 
@@ -179,14 +180,7 @@ pub(crate) fn compute<'a>(
         }
         Op::Subsample { start, step } => {
             let &[_, _, h, w] = &*first.shape else { unreachable!("checked") };
-            let (oh, ow) = (y_shape[2], y_shape[3]);
-            let at = |i: usize, size: usize| (start + i * step).min(size - 1);
-            par::chunks(y, oh * ow, |plane, y| {
-                for (i, row) in y.chunks_mut(ow).enumerate() {
-                    let from = &first.x[(plane * h + at(i, h)) * w..][..w];
-                    row.iter_mut().enumerate().for_each(|(j, y)| *y = from[at(j, w)]);
-                }
-            });
+            subsample([h, w], start, step, first.x, y);
         }
         Op::Concat => {
             let mut at = 0;
@@ -208,20 +202,5 @@ pub(crate) fn compute<'a>(
             reduce::sum_rows(n * c, h * w, first.x, y);
             y.iter_mut().for_each(|y| *y /= (h * w) as f32);
         }
-    }
-}
-
-/// Copies `len` channels of `area` numbers for each image, between two batches of which each is given as
-/// its number of channels and the first channel concerned.
-fn copy_channels(
-    x: &[f32],
-    [xc, from]: [usize; 2],
-    y: &mut [f32],
-    [yc, to]: [usize; 2],
-    len: usize,
-    area: usize,
-) {
-    for (x, y) in x.chunks_exact(xc * area).zip(y.chunks_exact_mut(yc * area)) {
-        y[to * area..][..len * area].copy_from_slice(&x[from * area..][..len * area]);
     }
 }

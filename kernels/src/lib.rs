@@ -24,6 +24,7 @@ pub mod pages;
 pub mod par;
 pub mod pool;
 pub mod reduce;
+pub mod shape;
 pub mod simd;
 pub mod softmax;
 pub mod yardstick;

@@ -3,7 +3,7 @@
 
 use crate::{Tensor, Var};
 use dirnet_engine::Op;
-use dirnet_kernels::par;
+use dirnet_kernels::shape::{self, copy_channels};
 
 impl<'t> Var<'t> {
     /// The same numbers under another shape.
@@ -123,27 +123,13 @@ impl<'t> Var<'t> {
             panic!("subsample: images are N C H W, not {:?}", self.shape())
         };
         assert!(step > 0, "subsample: every pixel is step 1");
-        let (oh, ow) = (h.div_ceil(step), w.div_ceil(step));
-        let at = move |i: usize, size: usize| (start + i * step).min(size - 1);
-        let y = Tensor::build([n, c, oh, ow], |y| {
-            let x = &**self.value();
-            par::chunks(y, oh * ow, |plane, y| {
-                for (i, row) in y.chunks_mut(ow).enumerate() {
-                    let from = &x[(plane * h + at(i, h)) * w..][..w];
-                    row.iter_mut().enumerate().for_each(|(j, y)| *y = from[at(j, w)]);
-                }
-            });
+        let y = Tensor::build([n, c, h.div_ceil(step), w.div_ceil(step)], |y| {
+            shape::subsample([h, w], start, step, self.value(), y);
         });
         self.tape().describe(|| Op::Subsample { start, step });
         self.tape().record("subsample", y, [self], move |dy, _| {
             [Some(Tensor::build([n, c, h, w], |dx| {
-                par::chunks(dx, h * w, |plane, dx| {
-                    dx.fill(0.0);
-                    for (i, row) in dy[plane * oh * ow..][..oh * ow].chunks(ow).enumerate() {
-                        let to = &mut dx[at(i, h) * w..][..w];
-                        row.iter().enumerate().for_each(|(j, dy)| to[at(j, w)] += dy);
-                    }
-                });
+                shape::subsample_dx([h, w], start, step, &dy, dx);
             }))]
         })
     }
@@ -192,25 +178,6 @@ pub fn concat<'t>(parts: &[&Var<'t>]) -> Var<'t> {
         };
         widths.iter().zip(wanted).map(part).collect()
     })
-}
-
-/// Copies `len` channels of `area` numbers for each image, between two batches of which each is
-/// given as its number of channels and the first channel concerned.
-fn copy_channels(
-    x: &[f32],
-    [xc, from]: [usize; 2],
-    y: &mut [f32],
-    [yc, to]: [usize; 2],
-    len: usize,
-    area: usize,
-) {
-    if len * area == 0 {
-        return;
-    }
-    par::chunks(y, yc * area, |i, y| {
-        let x = &x[(i * xc + from) * area..][..len * area];
-        y[to * area..][..len * area].copy_from_slice(x);
-    });
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ impl Estimator for Tanh {
     }
     #[inline]
     fn slope(&self, x: f32) -> f32 {
-        self.k * self.t * math::sech2(self.t * x)
+        math::bell(self.k * self.t, self.t, x)
     }
 }
 
@@ -155,7 +155,7 @@ impl Estimator for Dsq {
     fn slope(&self, x: f32) -> f32 {
         let t = self.steepness();
         let inside = f32::from(u8::from(x.abs() <= 1.0));
-        inside * t / (1.0 - self.alpha) * math::sech2(t * x)
+        inside * math::bell(t / (1.0 - self.alpha), t, x)
     }
 }
 
