@@ -215,45 +215,54 @@ impl NormAct<'_> {
         self.act.of((number(self.x, at, i) - self.mean[at]) * self.scale[at] + self.shift[at])
     }
 
-    /// `dy` becomes the gradient of the sum, zero where [`forward`](Self::forward) was not inside.
-    /// Of it, for each channel, the sums `Σ d` and `Σ d·(x - mean)`.
+    /// Of the gradient of the sum, `d`, which is `dy`, but zero where [`forward`](Self::forward) was not
+    /// inside: for each channel, the sums `Σ d` and `Σ d·(x - mean)`. Writes `d` where that is asked for.
     #[track_caller]
-    pub fn gate(&self, inside: &Inside, dy: &mut [f32]) -> Vec<[f64; 2]> {
+    pub fn gate(&self, inside: &Inside, dy: &[f32], d: Option<&mut [f32]>) -> Vec<[f64; 2]> {
         self.check("norm_act gate");
         let [n, c, h, w] = self.size;
         let hw = h * w;
         assert_eq!(dy.len(), self.x.len(), "norm_act gate: dy of {:?}", self.size);
-        let words = if self.act == Activation::Identity { 0 } else { c * hw.div_ceil(EIGHT) };
-        assert_eq!(inside.0.len(), n * words, "norm_act gate: of another forward pass");
+        let wanted = d.as_ref().is_none_or(|d| d.len() == dy.len());
+        assert!(wanted, "norm_act gate: d of {:?}", self.size);
+        let words = self.words("norm_act gate", inside);
         let level = level();
-        add_up(n, c, hw, dy, |from, images, dy, sums| {
+        add_up(n, c, hw, d.unwrap_or_default(), |from, images, d, sums| {
             let inside = &inside.0[from / (c * hw).max(1) * words..][..images * words];
+            let dy = &dy[from..][..images * c * hw];
             match self.x {
-                Numbers::Floats(x) => gate(level, self, &x[from..], &[], inside, dy, sums),
+                Numbers::Floats(x) => gate(level, self, &x[from..], &[], inside, dy, d, sums),
                 Numbers::Integers { z, scale, .. } => {
-                    gate(level, self, &z[from..], scale, inside, dy, sums);
+                    gate(level, self, &z[from..], scale, inside, dy, d, sums);
                 }
             }
         })
     }
 
-    /// The gradient of `x` from that of the sum, whose own are `sums`; `mean` and `inv_std` being
-    /// those of `x`, and `scale = gamma·inv_std`:
+    /// Bytes of an image that say where it was inside.
+    #[track_caller]
+    fn words(&self, op: &str, inside: &Inside) -> usize {
+        let [n, c, h, w] = self.size;
+        let words = if self.act == Activation::Identity { 0 } else { c * (h * w).div_ceil(EIGHT) };
+        assert_eq!(inside.0.len(), n * words, "{op}: of another forward pass");
+        words
+    }
+
+    /// `dy` becomes the gradient of `x`, by way of that of the sum, `d`, whose own [sums](Self::gate) are
+    /// `sums`; `mean` and `inv_std` being those of `x`, and `scale = gamma·inv_std`:
     ///
     /// ```text
     /// dx = scale·(d - Σd/m - (x - mean)·inv_std²·Σ d·(x - mean)/m)      dbeta = Σ d
     /// m = n·hw                                                          dgamma = inv_std·Σ d·(x - mean)
     /// ```
-    ///
-    /// Where `d` is `None` it is what `dx` holds.
     #[track_caller]
-    pub fn dx(&self, inv_std: &[f32], sums: &[[f64; 2]], d: Option<&[f32]>, dx: &mut [f32]) {
+    pub fn dx(&self, inv_std: &[f32], sums: &[[f64; 2]], inside: &Inside, dy: &mut [f32]) {
         self.check("norm_act dx");
         let [n, c, h, w] = self.size;
         let hw = h * w;
-        let len = n * c * hw;
-        assert!(dx.len() == len && d.is_none_or(|d| d.len() == len), "norm_act dx: lengths");
+        assert_eq!(dy.len(), n * c * hw, "norm_act dx: dy of {:?}", self.size);
         assert!(inv_std.len() == c && sums.len() == c, "norm_act dx: one number a channel");
+        let words = self.words("norm_act dx", inside);
         let m = (n * hw) as f64;
         let numbers: Vec<[f32; 2]> = sums
             .iter()
@@ -263,13 +272,13 @@ impl NormAct<'_> {
             })
             .collect();
         let level = level();
-        let some = (par::GRAIN / (c * hw).max(1)).max(1) * c * hw;
-        par::chunks(dx, some, |i, dx| {
-            let d = d.map(|d| &d[i * some..][..dx.len()]);
+        let some = (par::GRAIN / (c * hw).max(1)).max(1);
+        par::chunks(dy, some * c * hw, |i, dy| {
+            let (from, inside) = (i * some * c * hw, &inside.0[i * some * words..]);
             match self.x {
-                Numbers::Floats(x) => back(level, self, &x[i * some..], &[], &numbers, d, dx),
+                Numbers::Floats(x) => back(level, self, &x[from..], &[], &numbers, inside, dy),
                 Numbers::Integers { z, scale, .. } => {
-                    back(level, self, &z[i * some..], scale, &numbers, d, dx);
+                    back(level, self, &z[from..], scale, &numbers, inside, dy);
                 }
             }
         });
@@ -443,7 +452,8 @@ impl NormAct<'_> {
         x: &[X],
         scales: &[f32],
         inside: &[u8],
-        dy: &mut [f32],
+        dy: &[f32],
+        d: &mut [f32],
         sums: &mut [[f64; 2]],
     ) {
         let [_, c, h, w] = self.size;
@@ -454,15 +464,41 @@ impl NormAct<'_> {
             let mut lanes = Sums::<L, 2>::new();
             for image in 0..dy.len() / (c * hw) {
                 let row = image * c + at;
-                let (x, dy) = (&x[row * hw..][..hw], &mut dy[row * hw..][..hw]);
                 let inside = &inside[row * row_bytes..][..row_bytes];
-                for p in (0..hw).step_by(EIGHT) {
-                    let mut d = get::<L, f32>(dy, p);
-                    if let Some(&bits) = inside.get(p / EIGHT) {
-                        d = d.keep(bits);
-                        put(d, dy, p);
+                let (x, last_x) = x[row * hw..][..hw].as_chunks();
+                let (dy, last_dy) = dy[row * hw..][..hw].as_chunks();
+                let d = d.get_mut(row * hw..(row + 1) * hw).unwrap_or_default();
+                let (d, last_d) = d.as_chunks_mut();
+                let (n, gated, wanted) = (x.len(), !inside.is_empty(), !d.is_empty());
+                assert!(
+                    dy.len() == n && (!gated || inside.len() >= n) && (!wanted || d.len() == n)
+                );
+                let mut i = 0;
+                while i < n {
+                    let end = n.min(i + lanes.room());
+                    let [mut sum, mut sum_along] = lanes.parts;
+                    for i in i..end {
+                        let mut kept = L::load(&dy[i]);
+                        if gated {
+                            kept = kept.keep(inside[i]);
+                        }
+                        if wanted {
+                            kept.store(&mut d[i]);
+                        }
+                        let along = X::load::<L>(&x[i]).mul(s).sub(mean);
+                        sum = sum.add(kept);
+                        sum_along = sum_along.add(kept.mul(along));
                     }
-                    lanes.add([d, d.mul(get::<L, X>(x, p).mul(s).sub(mean))], sums);
+                    lanes.count([sum, sum_along], end - i, sums);
+                    i = end;
+                }
+                if !last_dy.is_empty() {
+                    let kept = get::<L, f32>(last_dy, 0).keep(*inside.last().unwrap_or(&u8::MAX));
+                    if !last_d.is_empty() {
+                        put(kept, last_d, 0);
+                    }
+                    let along = get::<L, X>(last_x, 0).mul(s).sub(mean);
+                    lanes.add([kept, kept.mul(along)], sums);
                 }
             }
             lanes.flush(sums);
@@ -475,14 +511,14 @@ impl NormAct<'_> {
         x: &[X],
         scales: &[f32],
         numbers: &[[f32; 2]],
-        d: Option<&[f32]>,
-        dx: &mut [f32],
+        inside: &[u8],
+        dy: &mut [f32],
     ) {
         let [_, c, h, w] = self.size;
         let hw = (h * w).max(1);
-        for (row, dx) in dx.chunks_exact_mut(hw).enumerate() {
+        let row_bytes = if inside.is_empty() { 0 } else { hw.div_ceil(EIGHT) };
+        for (row, dy) in dy.chunks_exact_mut(hw).enumerate() {
             let at = row % c;
-            let x = &x[row * hw..][..hw];
             let [s, mean, scale, offset, slope] = [
                 of_channel(scales, at),
                 self.mean[at],
@@ -491,11 +527,20 @@ impl NormAct<'_> {
                 numbers[at][1],
             ]
             .map(L::splat);
-            let d = d.map(|d| &d[row * hw..][..hw]);
-            for p in (0..hw).step_by(EIGHT) {
-                let d = get::<L, f32>(d.unwrap_or(dx), p);
-                let along = get::<L, X>(x, p).mul(s).sub(mean).mul(slope);
-                put(scale.mul(d.sub(offset).sub(along)), dx, p);
+            let inside = &inside[row * row_bytes..][..row_bytes];
+            let (x, last_x) = x[row * hw..][..hw].as_chunks();
+            let (dy, last) = dy.as_chunks_mut();
+            let (n, gated) = (x.len(), !inside.is_empty());
+            assert!(dy.len() == n && (!gated || inside.len() >= n));
+            let back = |d: L, x: L| scale.mul(d.sub(offset).sub(x.mul(s).sub(mean).mul(slope)));
+            for i in 0..n {
+                let d = L::load(&dy[i]);
+                let d = if gated { d.keep(inside[i]) } else { d };
+                back(d, X::load(&x[i])).store(&mut dy[i]);
+            }
+            if !last.is_empty() {
+                let d = get::<L, f32>(last, 0).keep(*inside.last().unwrap_or(&u8::MAX));
+                put(back(d, get(last_x, 0)), last, 0);
             }
         }
     }
@@ -575,10 +620,11 @@ per_level! {
         x: &[X],
         scales: &[f32],
         inside: &[u8],
-        dy: &mut [f32],
+        dy: &[f32],
+        d: &mut [f32],
         sums: &mut [[f64; 2]],
     ) {
-        with_lanes!(FUSED, X, job.gate_images(x, scales, inside, dy, sums))
+        with_lanes!(FUSED, X, job.gate_images(x, scales, inside, dy, d, sums))
     }
 
     fn back[X: Stored](
@@ -586,9 +632,9 @@ per_level! {
         x: &[X],
         scales: &[f32],
         numbers: &[[f32; 2]],
-        d: Option<&[f32]>,
-        dx: &mut [f32],
+        inside: &[u8],
+        dy: &mut [f32],
     ) {
-        with_lanes!(FUSED, X, job.dx_rows(x, scales, numbers, d, dx))
+        with_lanes!(FUSED, X, job.dx_rows(x, scales, numbers, inside, dy))
     }
 }

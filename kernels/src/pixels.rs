@@ -68,7 +68,7 @@ pub(crate) fn put<L: Lanes>(x: L, y: &mut [f32], at: usize) {
 
 /// Some sums, in eight parts each.
 pub(crate) struct Sums<L, const K: usize> {
-    parts: [L; K],
+    pub parts: [L; K],
     pixels: usize,
 }
 
@@ -81,10 +81,24 @@ impl<L: Lanes, const K: usize> Sums<L, K> {
     /// Adds terms of eight pixels; zero where there are none.
     #[inline(always)]
     pub fn add(&mut self, terms: [L; K], sums: &mut [f64; K]) {
-        for (part, term) in self.parts.iter_mut().zip(terms) {
+        let mut parts = self.parts;
+        for (part, term) in parts.iter_mut().zip(terms) {
             *part = part.add(term);
         }
-        self.pixels += EIGHT;
+        self.count(parts, 1, sums);
+    }
+
+    /// Eights of pixels that may be added to `parts` before they are [counted](Self::count).
+    #[inline(always)]
+    pub fn room(&self) -> usize {
+        (STRETCH - self.pixels) / EIGHT
+    }
+
+    /// Takes parts to which some eights were added: by a loop that has them in registers.
+    #[inline(always)]
+    pub fn count(&mut self, parts: [L; K], eights: usize, sums: &mut [f64; K]) {
+        self.parts = parts;
+        self.pixels += eights * EIGHT;
         if self.pixels == STRETCH {
             self.flush(sums);
         }

@@ -58,21 +58,14 @@ impl<'t> Var<'t> {
         let inside = Held::by(inside, norm_act::Inside::bytes);
         let mut parents = vec![self, gamma, beta];
         parents.extend(residual);
-        let back = move |dy: Tensor, wanted: &[bool]| {
+        let back = move |mut dy: Tensor, wanted: &[bool]| {
             let job = normed.job();
-            let mut d = dy;
-            let sums = job.gate(&inside, d.data_mut());
+            let (sums, d) = gate(&job, &inside, &dy, wanted.get(3) == Some(&true));
             let dgamma = each(c, |at| sums[at][1] * f64::from(inv_std[at]));
             let dbeta = each(c, |at| sums[at][0]);
-            let mut gradients = Vec::new();
-            if wanted.get(3) == Some(&true) {
-                let dx = Tensor::build(d.shape(), |dx| job.dx(&inv_std, &sums, Some(&d), dx));
-                gradients.extend([Some(dx), Some(dgamma), Some(dbeta), Some(d)]);
-            } else {
-                job.dx(&inv_std, &sums, None, d.data_mut());
-                gradients.extend([Some(d), Some(dgamma), Some(dbeta)]);
-                gradients.resize_with(wanted.len(), || None);
-            }
+            job.dx(&inv_std, &sums, &inside, dy.data_mut());
+            let mut gradients = vec![Some(dy), Some(dgamma), Some(dbeta)];
+            gradients.extend((wanted.len() > 3).then_some(d));
             gradients
         };
         (self.tape().record_many("norm_act", y, &parents, back), moments)
@@ -112,8 +105,9 @@ impl<'t> Var<'t> {
         let inside = Held::by(inside, norm_act::Inside::bytes);
         let mut parents = vec![self, a, b];
         parents.extend(residual);
-        let back = move |mut d: Tensor, wanted: &[bool]| {
-            let sums = normed.job().gate(&inside, d.data_mut());
+        let back = move |dy: Tensor, wanted: &[bool]| {
+            let (sums, d) = gate(&normed.job(), &inside, &dy, true);
+            let d = d.expect("asked for");
             let dx = wanted[0].then(|| {
                 let [n, c, h, w] = normed.job().size;
                 Tensor::build(d.shape(), |dx| {
@@ -128,6 +122,21 @@ impl<'t> Var<'t> {
         self.tape().describe(|| Op::Affine { act: activation });
         self.tape().record_many("affine_act", y, &parents, back)
     }
+}
+
+/// The sums a channel of the gradient of the sum, and that gradient if it is `wanted`.
+fn gate(
+    job: &NormAct<'_>,
+    inside: &norm_act::Inside,
+    dy: &Tensor,
+    wanted: bool,
+) -> (Vec<[f64; 2]>, Option<Tensor>) {
+    if !wanted {
+        return (job.gate(inside, dy, None), None);
+    }
+    let mut sums = Vec::new();
+    let d = Tensor::build(dy.shape(), |d| sums = job.gate(inside, dy, Some(d)));
+    (sums, Some(d))
 }
 
 /// One number a channel.
