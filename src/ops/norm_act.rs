@@ -60,7 +60,13 @@ impl<'t> Var<'t> {
         parents.extend(residual);
         let back = move |mut dy: Tensor, wanted: &[bool]| {
             let job = normed.job();
-            let (sums, d) = gate(&job, &inside, &dy, wanted.get(3) == Some(&true));
+            let (sums, d) = match wanted.get(3) {
+                Some(true) => {
+                    let (sums, d) = gate(&job, &inside, &dy);
+                    (sums, Some(d))
+                }
+                _ => (job.gate(&inside, &dy, None), None),
+            };
             let dgamma = each(c, |at| sums[at][1] * f64::from(inv_std[at]));
             let dbeta = each(c, |at| sums[at][0]);
             job.dx(&inv_std, &sums, &inside, dy.data_mut());
@@ -106,8 +112,7 @@ impl<'t> Var<'t> {
         let mut parents = vec![self, a, b];
         parents.extend(residual);
         let back = move |dy: Tensor, wanted: &[bool]| {
-            let (sums, d) = gate(&normed.job(), &inside, &dy, true);
-            let d = d.expect("asked for");
+            let (sums, d) = gate(&normed.job(), &inside, &dy);
             let dx = wanted[0].then(|| {
                 let [n, c, h, w] = normed.job().size;
                 Tensor::build(d.shape(), |dx| {
@@ -124,19 +129,11 @@ impl<'t> Var<'t> {
     }
 }
 
-/// The sums a channel of the gradient of the sum, and that gradient if it is `wanted`.
-fn gate(
-    job: &NormAct<'_>,
-    inside: &norm_act::Inside,
-    dy: &Tensor,
-    wanted: bool,
-) -> (Vec<[f64; 2]>, Option<Tensor>) {
-    if !wanted {
-        return (job.gate(inside, dy, None), None);
-    }
+/// The sums a channel of the gradient of the sum, and that gradient.
+fn gate(job: &NormAct<'_>, inside: &norm_act::Inside, dy: &Tensor) -> (Vec<[f64; 2]>, Tensor) {
     let mut sums = Vec::new();
     let d = Tensor::build(dy.shape(), |d| sums = job.gate(inside, dy, Some(d)));
-    (sums, Some(d))
+    (sums, d)
 }
 
 /// One number a channel.
