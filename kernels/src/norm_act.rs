@@ -7,7 +7,7 @@
 use crate::bits::Image;
 use crate::lanes::{EIGHT, Lanes, Plain, Stored};
 use crate::par;
-use crate::pixels::{Sums, add_up, get, put};
+use crate::pixels::{Sums, add_up, get, padded, put};
 use crate::simd::{level, per_level};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -362,14 +362,6 @@ fn eights<L: Lanes, X: Stored>(
         }
     }
     nan
-}
-
-/// A few numbers, and zeros behind them.
-#[inline(always)]
-fn padded<X: Stored>(x: &[X]) -> [X; EIGHT] {
-    let mut eight = [X::default(); EIGHT];
-    eight[..x.len()].copy_from_slice(x);
-    eight
 }
 
 /// One number of a channel, or 1 for all.

@@ -43,13 +43,16 @@ pub(crate) fn add_up<const K: usize>(
 pub(crate) fn get<L: Lanes, X: Stored>(x: &[X], at: usize) -> L {
     match x[at..].first_chunk() {
         Some(x) => X::load(x),
-        None => {
-            let mut eight = [X::default(); EIGHT];
-            let x = &x[at..];
-            eight[..x.len()].copy_from_slice(x);
-            X::load(&eight)
-        }
+        None => X::load(&padded(&x[at..])),
     }
+}
+
+/// Less than eight numbers, and zeros behind them.
+#[inline(always)]
+pub(crate) fn padded<X: Stored>(x: &[X]) -> [X; EIGHT] {
+    let mut eight = [X::default(); EIGHT];
+    eight[..x.len()].copy_from_slice(x);
+    eight
 }
 
 /// Writes eight numbers, or as many as there is room for.
