@@ -231,6 +231,9 @@ impl Workbench<'_> {
     fn line(&mut self, config: &Config) -> Result<Line, Error> {
         let teaches = *config == config.of_teacher();
         let folder = self.results.folder(config);
+        if self.results.find(config).is_none() {
+            self.results.lock()?;
+        }
         let line = match self.results.find(config) {
             Some(line) => line.clone(),
             None => {

@@ -5,7 +5,7 @@ use crate::{Error, files};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -88,6 +88,8 @@ pub struct Results {
     lines: Vec<Line>,
     /// What was cut off at the end of the file, if anything.
     pub dropped: Option<String>,
+    /// Held while this process may write.
+    lock: Option<File>,
 }
 
 impl Results {
@@ -97,21 +99,67 @@ impl Results {
     /// # Errors
     /// If the file can't be read or written, or a whole line is not that of a run: it is named.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        if let Some(dir) = path.parent() {
-            fs::create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
+        let dir = path.parent().unwrap_or(Path::new(""));
+        fs::create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
+        let path = path.to_path_buf();
+        let mut results = Results { path, lines: Vec::new(), dropped: None, lock: None };
+        results.read()?;
+        Ok(results)
+    }
+
+    /// Keeps other processes from training here until this value dies, since two would write into
+    /// the same folders, and reads what they have added. Who only reads needs no lock.
+    ///
+    /// # Errors
+    /// If another process has it, or the file of it can't be written.
+    pub fn lock(&mut self) -> Result<(), Error> {
+        if self.lock.is_none() {
+            self.take_lock()?;
+            self.read()?;
         }
+        Ok(())
+    }
+
+    /// The folder of unfinished runs.
+    fn runs(&self) -> PathBuf {
+        self.path.parent().unwrap_or(Path::new("")).join("runs")
+    }
+
+    fn take_lock(&mut self) -> Result<(), Error> {
+        let (runs, path) = (self.runs(), self.runs().join(".lock"));
+        fs::create_dir_all(&runs).map_err(|e| Error::io(&runs, e))?;
+        let file = File::create(&path).map_err(|e| Error::io(&path, e))?;
+        match file.try_lock() {
+            Ok(()) => self.lock = Some(file),
+            Err(TryLockError::WouldBlock) => {
+                let why =
+                    "another process trains here; wait for it, or give this one its own --out";
+                return Err(Error::file(&runs, why));
+            }
+            Err(TryLockError::Error(e)) => return Err(Error::io(&path, e)),
+        }
+        Ok(())
+    }
+
+    fn read(&mut self) -> Result<(), Error> {
+        let path = &self.path;
         let text = if path.exists() { files::read_text(path)? } else { String::new() };
         let whole = text.rfind('\n').map_or(0, |at| at + 1);
         let (text, rest) = text.split_at(whole);
-        let mut results = Results { path: path.into(), lines: Vec::new(), dropped: None };
+        self.lines.clear();
         for (i, line) in text.lines().enumerate() {
             let line = serde_json::from_str(line).map_err(|e| {
                 let why = format!("line {}: {e}, expected the object of a finished run", i + 1);
                 Error::file(path, why)
             })?;
-            results.lines.push(line);
+            self.lines.push(line);
         }
         if !rest.is_empty() {
+            if self.lock.is_none() {
+                // Or it is not cut short, but being written.
+                self.take_lock()?;
+            }
+            let path = &self.path;
             let file = OpenOptions::new().write(true).open(path);
             let cut = file.and_then(|file| {
                 file.set_len(whole as u64)?;
@@ -119,17 +167,16 @@ impl Results {
             });
             cut.map_err(|e| Error::io(path, e))?;
             let why = "the last line was cut short and is dropped, its run is run again";
-            results.dropped = Some(format!("{}: {why}", path.display()));
+            self.dropped = Some(format!("{}: {why}", path.display()));
         }
-        Ok(results)
+        Ok(())
     }
 
     /// The folder of a run while it lasts, beside the file: of the same configuration, the same.
     pub fn folder(&self, config: &Config) -> PathBuf {
         let name = default_name(config);
         let recipe: String = Sha256::digest(config.to_toml()).iter().take(4).map(hex).collect();
-        let runs = self.path.parent().unwrap_or(Path::new("")).join("runs");
-        runs.join(format!("{name}-{recipe}"))
+        self.runs().join(format!("{name}-{recipe}"))
     }
 
     /// The run of this configuration, if it has ended. A key that a line lacks, since it was written
@@ -210,6 +257,29 @@ mod tests {
         let results = Results::open(&path).unwrap();
         assert_eq!(results.find(&config), Some(&older));
         assert_eq!(results.find(&Config { warmup: 0.5, ..config }), None);
+    }
+
+    #[test]
+    fn two_processes_do_not_train_in_the_same_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("results.jsonl");
+        let [mut one, mut two] = [(); 2].map(|()| Results::open(&path).unwrap());
+        one.lock().unwrap();
+        one.lock().unwrap();
+        let message = two.lock().unwrap_err().to_string();
+        assert!(message.contains("runs: another process trains here"), "{message}");
+        let config = Config::default();
+        one.add(line(&config)).unwrap();
+        assert!(Results::open(&path).unwrap().find(&config).is_some(), "reading needs no lock");
+        // A line that is being written is not one that was cut short.
+        let text = fs::read(&path).unwrap();
+        fs::write(&path, &text[..text.len() - 9]).unwrap();
+        assert!(Results::open(&path).is_err());
+        fs::write(&path, &text).unwrap();
+        drop(one);
+        assert!(two.find(&config).is_none());
+        two.lock().unwrap();
+        assert!(two.find(&config).is_some(), "what was added meanwhile counts");
     }
 
     #[test]
