@@ -120,21 +120,15 @@ impl Results {
         Ok(())
     }
 
-    /// The folder of unfinished runs.
-    fn runs(&self) -> PathBuf {
-        self.path.parent().unwrap_or(Path::new("")).join("runs")
-    }
-
     fn take_lock(&mut self) -> Result<(), Error> {
-        let (runs, path) = (self.runs(), self.runs().join(".lock"));
-        fs::create_dir_all(&runs).map_err(|e| Error::io(&runs, e))?;
+        let path = self.path.with_file_name(".lock");
         let file = File::create(&path).map_err(|e| Error::io(&path, e))?;
         match file.try_lock() {
             Ok(()) => self.lock = Some(file),
             Err(TryLockError::WouldBlock) => {
                 let why =
                     "another process trains here; wait for it, or give this one its own --out";
-                return Err(Error::file(&runs, why));
+                return Err(Error::file(&self.path, why));
             }
             Err(TryLockError::Error(e)) => return Err(Error::io(&path, e)),
         }
@@ -176,7 +170,8 @@ impl Results {
     pub fn folder(&self, config: &Config) -> PathBuf {
         let name = default_name(config);
         let recipe: String = Sha256::digest(config.to_toml()).iter().take(4).map(hex).collect();
-        self.runs().join(format!("{name}-{recipe}"))
+        let runs = self.path.parent().unwrap_or(Path::new("")).join("runs");
+        runs.join(format!("{name}-{recipe}"))
     }
 
     /// The run of this configuration, if it has ended. A key that a line lacks, since it was written
@@ -267,7 +262,7 @@ mod tests {
         one.lock().unwrap();
         one.lock().unwrap();
         let message = two.lock().unwrap_err().to_string();
-        assert!(message.contains("runs: another process trains here"), "{message}");
+        assert!(message.contains("results.jsonl: another process trains here"), "{message}");
         let config = Config::default();
         one.add(line(&config)).unwrap();
         assert!(Results::open(&path).unwrap().find(&config).is_some(), "reading needs no lock");
