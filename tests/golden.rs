@@ -358,7 +358,8 @@ fn methods() {
     let family = Family::open("methods");
     for case in family.cases() {
         let (part, rest) = case.name.split_once('_').expect("PART_METHOD");
-        let method: Method = rest.trim_end_matches("_dense").parse().unwrap();
+        let method: Method =
+            rest.trim_end_matches("_dense").trim_end_matches("_tall").parse().unwrap();
         let (weights, activations) =
             (method.weights.as_ref().unwrap(), method.activations.as_ref().unwrap());
         let mut params = Params::new();

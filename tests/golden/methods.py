@@ -12,11 +12,14 @@ import torch
 import torch.nn.functional as F
 
 from cases import Family, clear_of, stream
-from estimators import ApproxSign, Clipped, Ede, Fourier, Identity, Power, Rbnn, Sign, schedule
+from binarize import imb, latent
+from estimators import ApproxSign, Clipped, Ede, Fourier, Identity, Power, Rbnn, Sign
+from estimators import fit_relative, schedule
 
 PROGRESS = 0.25
 SHAPES = {"": (4, 3, 3, 3), "_dense": (5, 16)}
 IMAGES = {"": (3, 4, 5, 6), "_dense": (6, 20)}
+PRODUCTS = {"": ((2, 3, 5, 6), (4, 3, 3, 3)), "_tall": ((1, 4, 7, 4), (5, 4, 3, 3))}
 
 
 def per_filter(v, w):
@@ -38,6 +41,17 @@ def size(w):
 
 def ede():
     return Ede(0.1 * 100**PROGRESS)
+
+
+def dte(v):
+    """EDE's t, which no share of these numbers would keep lower at this progress."""
+    t = schedule(0.1, 10, PROGRESS)
+    assert t < fit_relative(float(v.detach().abs().max()), 0.1), "the bound would decide"
+    return Ede(t)
+
+
+def standardized(w):
+    return (w - mean(w)) / deviation(w)
 
 
 class PaperScale(torch.autograd.Function):
@@ -141,6 +155,8 @@ WEIGHTS = {
     "reste": lambda w: Sign.apply(w, reste()) * w.abs().mean(),
     "fda": fda_weights,
     "rbnn": rbnn,
+    "ir-net": lambda w: imb(w, ede()),
+    "dir-net": lambda w: imb(w, dte(standardized(w))),
 }
 
 
@@ -157,6 +173,8 @@ INPUTS = {
     "reste": lambda x: Sign.apply(x, reste()),
     "fda": fda_inputs,
     "rbnn": lambda x: Sign.apply((x - mean(x)) / deviation(x), Rbnn(0.1, True)),
+    "ir-net": lambda x: Sign.apply(x, ede()),
+    "dir-net": lambda x: Sign.apply(x, dte(x)),
     "adabin": lambda x, alpha, beta: alpha * approx((x - beta) / alpha) + beta,
     "adabin(variant=code)": lambda x, alpha, beta: alpha * (approx((x - beta) / alpha) + beta),
 }
@@ -191,7 +209,10 @@ def family():
         for suffix, shape in SHAPES.items():
             case = f"weights_{name}{suffix}"
             kinks = (-1.5, -1, -0.1, 0, 0.1, 1, 1.5) if name == "reste" else (-1, 0, 1)
-            w = f.draw(case + "/w", shape, lambda g, n: 0.8 * g.standard_normal(n), kinks, 1e-2)
+            if name in ("ir-net", "dir-net"):
+                w = latent(f, case + "/w", shape)
+            else:
+                w = f.draw(case + "/w", shape, lambda g, n: 0.8 * g.standard_normal(n), kinks, 1e-2)
             inputs, constant, n = dict(w=w), (), int(np.prod(shape[1:]))
             if name in ("recu", "rbnn"):
                 inputs["scale"] = f.uniform(case + "/scale", (shape[0],), 0.5, 1.5)
@@ -218,12 +239,14 @@ def family():
                 inputs["beta"] = f.uniform(case + "/beta", (1,), 0.1, 0.4)
             f.case(case, rule, inputs, at)
     for name, rule in [("xnor-net", xnor_product), ("xnor-net++", outer_product)]:
-        case = f"product_{name}"
-        x = f.normal(case + "/x", (2, 3, 5, 6), avoid=(-1, 0, 1), margin=1e-2)
-        w = f.normal(case + "/w", (4, 3, 3, 3), avoid=(-1, 0, 1), margin=1e-2)
-        inputs = dict(x=x, w=w)
-        if rule is outer_product:
-            for key, n in [("channels", 4), ("rows", 5), ("columns", 6)]:
-                inputs[key] = f.uniform(f"{case}/{key}", (n,), 0.5, 1.5)
-        f.case(case, rule, inputs, at)
+        for suffix, (image, filters) in PRODUCTS.items():
+            case = f"product_{name}{suffix}"
+            x = f.normal(case + "/x", image, avoid=(-1, 0, 1), margin=1e-2)
+            w = f.normal(case + "/w", filters, avoid=(-1, 0, 1), margin=1e-2)
+            inputs = dict(x=x, w=w)
+            if rule is outer_product:
+                sizes = (filters[0], *image[2:])
+                for key, n in zip(("channels", "rows", "columns"), sizes):
+                    inputs[key] = f.uniform(f"{case}/{key}", (n,), 0.5, 1.5)
+            f.case(case, rule, inputs, at)
     return f
