@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 /// One finished run.
@@ -124,14 +124,17 @@ impl Results {
         let path = self.path.with_file_name(".lock");
         let file = File::create(&path).map_err(|e| Error::io(&path, e))?;
         match file.try_lock() {
-            Ok(()) => self.lock = Some(file),
+            Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let why =
                     "another process trains here; wait for it, or give this one its own --out";
                 return Err(Error::file(&self.path, why));
             }
+            // Where files have no locks it goes on without one.
+            Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => {}
             Err(TryLockError::Error(e)) => return Err(Error::io(&path, e)),
         }
+        self.lock = Some(file);
         Ok(())
     }
 
@@ -150,10 +153,9 @@ impl Results {
         }
         if !rest.is_empty() {
             if self.lock.is_none() {
-                // Or it is not cut short, but being written.
-                self.take_lock()?;
+                // It may not be cut short, but being written: whole once the lock is to be had.
+                return self.lock();
             }
-            let path = &self.path;
             let file = OpenOptions::new().write(true).open(path);
             let cut = file.and_then(|file| {
                 file.set_len(whole as u64)?;

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from cases import Family, clear_of, stream
-from binarize import imb, latent
+from binarize import imb, latent, standardize
 from estimators import ApproxSign, Clipped, Ede, Fourier, Identity, Power, Rbnn, Sign
 from estimators import fit_relative, schedule
 
@@ -48,10 +48,6 @@ def dte(v):
     t = schedule(0.1, 10, PROGRESS)
     assert t < fit_relative(float(v.detach().abs().max()), 0.1), "the bound would decide"
     return Ede(t)
-
-
-def standardized(w):
-    return (w - mean(w)) / deviation(w)
 
 
 class PaperScale(torch.autograd.Function):
@@ -156,7 +152,7 @@ WEIGHTS = {
     "fda": fda_weights,
     "rbnn": rbnn,
     "ir-net": lambda w: imb(w, ede()),
-    "dir-net": lambda w: imb(w, dte(standardized(w))),
+    "dir-net": lambda w: imb(w, dte(standardize(w))),
 }
 
 
