@@ -121,9 +121,26 @@ per_level! {
         let [rows, cols] = size;
         match (from.step, to.step) {
             (1, 1) => {}
-            // With a step that it knows the compiler shuffles whole vectors.
-            (2, 1) => return apart::<2, 1>(rows, cols, x, from, y, to),
-            (1, 2) => return apart::<1, 2>(rows, cols, x, from, y, to),
+            (2, 1) => {
+                for i in 0..rows {
+                    let (x, y) = (&x[i * from.stride..], &mut y[i * to.stride..][..cols]);
+                    match cols {
+                        8.. if x.len() >= 2 * cols => every_second::<8, 16>(x, y),
+                        4.. if x.len() >= 2 * cols => every_second::<4, 8>(x, y),
+                        _ => y.iter_mut().zip(x.iter().step_by(2)).for_each(|(y, x)| *y = *x),
+                    }
+                }
+                return;
+            }
+            // With a step that it knows the compiler does better than below.
+            (1, 2) => {
+                for i in 0..rows {
+                    let (x, y) = (&x[i * from.stride..][..cols], &mut y[i * to.stride..]);
+                    let y = &mut y[..2 * cols - 1];
+                    (0..cols).for_each(|j| y[2 * j] = x[j]);
+                }
+                return;
+            }
             _ => {
                 for i in 0..rows {
                     let x = x[i * from.stride..].iter().step_by(from.step);
@@ -159,14 +176,44 @@ per_level! {
             }
             let few = &few[i / step * cols..][..cols];
             if step == 2 {
-                // With a step that it knows the compiler shuffles whole vectors.
-                let (pairs, last) = row.as_chunks_mut::<2>();
-                pairs.iter_mut().zip(few).for_each(|(pair, few)| *pair = [*few, 0.0]);
-                last.iter_mut().zip(&few[pairs.len().min(cols)..]).for_each(|(y, few)| *y = *few);
+                match cols {
+                    8.. if wide == 2 * cols => with_zeros::<8, 16>(few, row),
+                    4.. if wide == 2 * cols => with_zeros::<4, 8>(few, row),
+                    _ => {
+                        let (pairs, last) = row.as_chunks_mut::<2>();
+                        pairs.iter_mut().zip(few).for_each(|(pair, few)| *pair = [*few, 0.0]);
+                        last.iter_mut().zip(&few[pairs.len().min(cols)..]).for_each(|(y, few)| *y = *few);
+                    }
+                }
                 continue;
             }
             row.fill(0.0);
             row.iter_mut().step_by(step).zip(few).for_each(|(y, few)| *y = *few);
+        }
+    }
+}
+
+per_level! {
+    /// A plane of `rows` by twice `cols` from four of every second row and column: from those of even rows
+    /// and of odd rows, each time even columns and odd ones.
+    pub(crate) fn weave[](
+        size: [usize; 2],
+        even: [&[f32]; 2],
+        odd: [&[f32]; 2],
+        y: &mut [f32],
+    ) {
+        let [rows, cols] = size;
+        for (i, y) in y[..rows * 2 * cols].chunks_exact_mut(2 * cols).enumerate() {
+            let [left, right] = if i % 2 == 0 { even } else { odd };
+            let (left, right) = (&left[i / 2 * cols..][..cols], &right[i / 2 * cols..][..cols]);
+            let ((l8, l), (r8, r)) = (left.as_chunks::<8>(), right.as_chunks::<8>());
+            let (y16, y) = y.split_at_mut(16 * l8.len());
+            for ((y, l), r) in y16.as_chunks_mut::<16>().0.iter_mut().zip(l8).zip(r8) {
+                *y = std::array::from_fn(|i| if i % 2 == 0 { l[i / 2] } else { r[i / 2] });
+            }
+            for ((y, l), r) in y.as_chunks_mut::<2>().0.iter_mut().zip(l).zip(r) {
+                *y = [*l, *r];
+            }
         }
     }
 }
@@ -179,20 +226,37 @@ fn strip<const N: usize>(rows: usize, x: &[f32], from: Grid, y: &mut [f32], to: 
     N
 }
 
+/// Every second number of `x` to `y`, in vectors of `N`, which are `TWICE` of `x`. The last may overlap the one
+/// before.
 #[inline(always)]
-fn apart<const FROM: usize, const TO: usize>(
-    rows: usize,
-    cols: usize,
-    x: &[f32],
-    from: Grid,
-    y: &mut [f32],
-    to: Grid,
-) {
-    for i in 0..rows {
-        let x = &x[i * from.stride..][..(cols - 1) * FROM + 1];
-        let y = &mut y[i * to.stride..][..(cols - 1) * TO + 1];
-        for j in 0..cols {
-            y[j * TO] = x[j * FROM];
+fn every_second<const N: usize, const TWICE: usize>(x: &[f32], y: &mut [f32]) {
+    let last = y.len() - N;
+    let mut j = 0;
+    loop {
+        let (x, y) = (&x[2 * j..][..TWICE], &mut y[j..][..N]);
+        for l in 0..N {
+            y[l] = x[2 * l];
         }
+        if j == last {
+            return;
+        }
+        j = (j + N).min(last);
+    }
+}
+
+/// The way back of [`every_second`], with zeros between.
+#[inline(always)]
+fn with_zeros<const N: usize, const TWICE: usize>(few: &[f32], y: &mut [f32]) {
+    let last = few.len() - N;
+    let mut j = 0;
+    loop {
+        let (few, y) = (&few[j..][..N], &mut y[2 * j..][..TWICE]);
+        for l in 0..TWICE {
+            y[l] = if l % 2 == 0 { few[l / 2] } else { 0.0 };
+        }
+        if j == last {
+            return;
+        }
+        j = (j + N).min(last);
     }
 }

@@ -39,6 +39,9 @@ pub(crate) fn transpose_many(
     squares(level, many, [rows, cols], x, [x_far, x_stride], y, [y_far, y_stride]);
 }
 
+/// Squares of a long matrix side by side, so that the first cache holds the lines of `y` that the next
+/// rows of `x` go to as well.
+const STRIP: usize = 8;
 /// Matrices that are fetched before they are needed.
 const AHEAD: usize = 24;
 
@@ -104,18 +107,18 @@ fn matrix<const FUSED: bool>(
     }
     // Where eight do not divide the size, the last square overlaps the one before, unless it
     // would do so for a single row or column.
-    let starts = |size: usize| {
-        let squares = if size % 8 == 1 { size / 8 } else { size.div_ceil(8) };
-        (0..squares).map(move |at| (at * 8).min(size - 8))
-    };
+    let squares = |size: usize| if size % 8 == 1 { size / 8 } else { size.div_ceil(8) };
+    let starts = |size: usize| (0..squares(size)).map(move |at| (at * 8).min(size - 8));
     let mut square = |i: usize, j: usize| {
         square::<FUSED>(&x[i * x_stride + j..], x_stride, &mut y[j * y_stride + i..], y_stride);
     };
     // The long way inside: eight rows far apart may have to share one set of the cache, which
     // holds eight lines and no more.
     if rows < cols {
-        for i in starts(rows) {
-            starts(cols).for_each(|j| square(i, j));
+        for strip in (0..squares(cols)).step_by(STRIP) {
+            for i in starts(rows) {
+                starts(cols).skip(strip).take(STRIP).for_each(|j| square(i, j));
+            }
         }
     } else {
         for j in starts(cols) {

@@ -112,6 +112,11 @@ fn convolutions() -> Vec<ConvGeom> {
         ([23, 5, 7, 7], [7, 3, 3], how(1, 1, 1, 1)),
         ([1, 3, 70, 15], [2, 3, 3], how(1, 1, 1, 1)),
         ([2, 3, 9, 31], [11, 5, 5], how(1, 2, 1, 1)),
+        ([7, 9, 3, 34], [20, 3, 3], how(2, 1, 1, 1)),
+        ([2, 11, 70, 40], [6, 5, 4], how(2, 2, 1, 1)),
+        ([3, 10, 1, 32], [5, 2, 2], how(2, 1, 1, 1)),
+        ([2, 12, 9, 36], [8, 3, 3], how(2, 0, 1, 2)),
+        ([1, 6, 12, 34], [9, 3, 3], how(2, 3, 2, 1)),
     ];
     // The shapes of the networks: each channel count against each image, with batches around it.
     for channels in [1, 3, 5, 16, 17, 32, 33] {

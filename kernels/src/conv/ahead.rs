@@ -25,6 +25,20 @@ impl<'a> Ahead<'a> {
         Ahead { rest, portions: rest.map(|rest| portion(rest).min(MOST * LINE)) }
     }
 
+    /// Asks for all of `data` too, in about as many `portions`, while `work` uses what it is given.
+    pub(super) fn beside(
+        &mut self,
+        data: &[f32],
+        portions: usize,
+        work: impl FnOnce(&mut Ahead<'_>),
+    ) {
+        let portion = data.len().div_ceil(portions.max(1)).next_multiple_of(LINE).min(MOST * LINE);
+        let [own, _] = self.rest;
+        let mut both = Ahead { rest: [own, data], portions: [self.portions[0], portion] };
+        work(&mut both);
+        self.rest[0] = &own[own.len() - both.rest[0].len()..];
+    }
+
     /// Asks for the next portion.
     #[inline(always)]
     pub(super) fn fetch(&mut self) {

@@ -8,7 +8,7 @@
 
 use super::ahead::Ahead;
 use super::gather::{ROWS, Row, Steps, Write, gather_product};
-use super::lines::{CHANNELS, line_product};
+use super::lines::{CHANNELS, Numbers, line_product};
 use super::plan::Plan;
 use crate::geom::ConvGeom;
 use crate::par::{chunks, scratch, threads};
@@ -39,10 +39,14 @@ fn group(g: &ConvGeom) -> ConvGeom {
 
 pub(super) fn forward(g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32]) {
     let (level, k, one) = (level(), g.taps(), group(g));
-    let pass = Pass::new(Plan::forward(&one).in_panels().of(g));
-    pass.run(x, y, &|group, block, v| {
-        block.interleave(level, &w[(group * one.o + block.first) * k..], k, v);
-    });
+    let pass = Pass::new(Plan::forward(&one).of_one_tap().of(g));
+    let of_block = |group: usize, block: &Block| &w[(group * one.o + block.first) * k..];
+    let pack = |group: usize, block: &Block, v: &mut [f32]| {
+        block.interleave(level, of_block(group, block), k, v);
+    };
+    let lie =
+        |group: usize, block: &Block| Numbers { data: of_block(group, block), step: 1, channel: k };
+    pass.run(x, y, &pack, Some(&lie));
 }
 
 /// [`forward`] with its filters at hand.
@@ -55,7 +59,7 @@ pub(super) struct Prepared {
 impl Prepared {
     pub fn new(g: &ConvGeom, w: &[f32]) -> Prepared {
         let (level, k, one) = (level(), g.taps(), group(g));
-        let pass = Pass::new(Plan::forward(&one).in_panels().of(g));
+        let pass = Pass::new(Plan::forward(&one).of_one_tap().of(g));
         let mut filters = vec![0.0; pass.filters_len()];
         pass.pack(&mut filters, &|group, block, v| {
             block.interleave(level, &w[(group * one.o + block.first) * k..], k, v);
@@ -70,7 +74,7 @@ impl Prepared {
 
     pub fn bytes(&self) -> usize {
         let Pass { plan, blocks, runs, .. } = &self.pass;
-        let runs: usize = runs.iter().map(|runs| size_of_val(&runs[..])).sum();
+        let runs: usize = runs.iter().flatten().map(|runs| size_of_val(&runs[..])).sum();
         size_of_val(&self.filters[..]) + plan.bytes() + size_of_val(&blocks[..]) + runs
     }
 }
@@ -78,9 +82,9 @@ impl Prepared {
 pub(super) fn dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
     let (level, taps, filters) = (level(), g.kh * g.kw, w);
     let (all, g) = (g, &group(g));
-    let pass = Pass::new(Plan::dx(g).in_panels().of(all));
+    let pass = Pass::new(Plan::dx(g).of_one_tap().of(all));
     let plan = &pass.plan;
-    pass.run(dy, dx, &|group, block, v| {
+    let pack = |group: usize, block: &Block, v: &mut [f32]| {
         let w = &filters[group * g.w_len()..][..g.w_len()];
         let width = block.width;
         if taps == 1 {
@@ -111,7 +115,8 @@ pub(super) fn dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
             }
             v = later;
         }
-    });
+    };
+    pass.run(dy, dx, &pack, None);
 }
 
 /// A pass, and what it knows before its numbers.
@@ -125,8 +130,8 @@ struct Pass {
     size: usize,
     /// Steps of all phases.
     steps: usize,
-    /// Runs of a full chunk, and of the last of an image.
-    runs: [Vec<Row>; 2],
+    /// Runs of each phase, of a full chunk and of the last of an image.
+    runs: [Vec<Vec<Row>>; 2],
 }
 
 impl Pass {
@@ -163,25 +168,33 @@ impl Pass {
         });
     }
 
-    /// `out` from `source`.
+    /// `out` from `source`, with filters that `pack` packs, or in which each step's number follows the one
+    /// before: then `lie` finds them.
     fn run(
         &self,
         source: &[f32],
         out: &mut [f32],
         pack: &(dyn Fn(usize, &Block, &mut [f32]) + Sync),
+        lie: Option<Lie<'_>>,
     ) {
         let Pass { plan, blocks, size, steps, .. } = self;
         let pixels = plan.out_h * plan.out_w;
         if plan.n == 1 && plan.rows == plan.out_h {
-            // A block's filters serve only once, so they are best packed when they are needed.
+            // A block's filters serve only once, so they are best read where they lie, or packed when they
+            // are needed.
             let (level, each) = (level(), self.blocks_each(1));
             return chunks(out, each * size * pixels, |at, out| {
                 let blocks = &blocks[at * each..blocks.len().min((at + 1) * each)];
+                if let (true, Some(lie)) = (self.by_runs, lie) {
+                    return self.compute(level, source, 0, blocks, out, |group, block, product| {
+                        product(lie(group, block));
+                    });
+                }
                 scratch(steps * WIDTH, |v| {
                     self.compute(level, source, 0, blocks, out, |group, block, product| {
                         let v = &mut v[..steps * block.width];
                         pack(group, block, v);
-                        product(v);
+                        product(block.packed(v));
                     });
                 });
             });
@@ -203,9 +216,9 @@ impl Pass {
         let Pass { plan, blocks, size, .. } = self;
         let (level, pixels, size) = (level(), plan.out_h * plan.out_w, *size);
         let images = source.len() / plan.source_len();
-        let packed = |group: usize, block: &Block, product: &mut dyn FnMut(&[f32])| {
+        let packed = |group: usize, block: &Block, product: &mut dyn FnMut(Numbers<'_>)| {
             let at = group * blocks.len() + block.first / size;
-            product(&filters[at * self.block_len()..][..self.steps * block.width]);
+            product(block.packed(&filters[at * self.block_len()..][..self.steps * block.width]));
         };
         if images >= threads() {
             // Pieces of several chunks, and yet some pieces for each thread.
@@ -235,7 +248,7 @@ impl Pass {
         first: usize,
         blocks: &[Block],
         out: &mut [f32],
-        mut vectors: impl FnMut(usize, &Block, &mut dyn FnMut(&[f32])),
+        mut vectors: impl FnMut(usize, &Block, &mut dyn FnMut(Numbers<'_>)),
     ) {
         let plan = &self.plan;
         let plane = plan.out_h * plan.out_w;
@@ -253,28 +266,81 @@ impl Pass {
                 let mut ahead = Ahead::new([source, &[]], [now, 0], tiles);
                 for r in (0..plan.out_h).step_by(plan.rows) {
                     let pixels = plan.rows.min(plan.out_h - r) * plan.out_w;
-                    plan.fill(level, source, images, r, slab);
+                    let slab = if plan.in_place {
+                        &source[r * plan.out_w..]
+                    } else {
+                        plan.fill(level, source, images, r, slab);
+                        &*slab
+                    };
                     let full = plan.rows * plan.out_w;
                     let runs = &self.runs[usize::from(pixels < full)];
                     // Image after image, should there be fewer than in a full chunk.
                     let all = if pixels < full { 1 } else { plan.images };
-                    let runs = &runs[..runs.len() / all * images];
                     for block in blocks {
                         let at = (block.first - blocks[0].first) * plane + r * plan.out_w;
                         vectors(group, block, &mut |v| {
                             let (out, ahead) = (&mut out[at..], &mut ahead);
-                            if self.by_runs {
+                            if self.by_runs
+                                && let [runs] = &runs[..]
+                            {
                                 let (steps, many) = (plan.phases[0].steps(), block.used);
+                                let runs = &runs[..runs.len() / all * images];
                                 line_product(level, slab, runs, steps, v, many, out, plane, ahead);
+                            } else if self.by_runs {
+                                self.by_phases(
+                                    level,
+                                    block,
+                                    slab,
+                                    v,
+                                    runs,
+                                    [images, pixels, all],
+                                    out,
+                                    image,
+                                    ahead,
+                                );
                             } else {
                                 self.by_channels(
-                                    level, block, slab, v, images, pixels, out, image, ahead,
+                                    level, block, slab, v.data, images, pixels, out, image, ahead,
                                 );
                             }
                         });
                     }
                 }
             }
+        });
+    }
+
+    /// What a block writes of an image, which is best fetched before.
+    fn of_block<'a>(&self, block: &Block, out: &'a [f32]) -> &'a [f32] {
+        &out[..out.len().min(block.used * self.plan.out_h * self.plan.out_w)]
+    }
+
+    /// One block of a chunk of `images` of `all` by `pixels`, whose `runs` are of several phases.
+    fn by_phases(
+        &self,
+        level: Level,
+        block: &Block,
+        slab: &[f32],
+        mut v: Numbers<'_>,
+        runs: &[Vec<Row>],
+        [images, pixels, all]: [usize; 3],
+        out: &mut [f32],
+        image: usize,
+        ahead: &mut Ahead<'_>,
+    ) {
+        let plan = &self.plan;
+        scratch(images * pixels * block.used, |phases| {
+            ahead.beside(self.of_block(block, out), images * pixels / TILE, |ahead| {
+                let mut rest = &mut phases[..];
+                for (at, (phase, runs)) in plan.phases.iter().zip(runs).enumerate() {
+                    let many = images * plan.phase_len(at, pixels);
+                    let (now, later) = rest.split_at_mut(many * block.used);
+                    let runs = &runs[..runs.len() / all * images];
+                    line_product(level, slab, runs, phase.steps(), v, block.used, now, many, ahead);
+                    (rest, v.data) = (later, &v.data[phase.steps().len() * v.step..]);
+                }
+            });
+            plan.weave(level, [images, pixels], block.used, phases, out, image);
         });
     }
 
@@ -293,15 +359,21 @@ impl Pass {
     ) {
         let plan = &self.plan;
         scratch(images * pixels * block.width, |tile| {
-            for phase in &plan.phases {
-                let rows = phase.pixels(images * pixels);
-                let mut write = Write::Over;
-                for (at, steps) in phase.parts() {
-                    let (now, later) = v.split_at(steps.len() * block.width);
-                    block.product(level, &slab[at..], rows, steps, now, write, tile, ahead);
-                    (v, write) = (later, Write::Add);
-                }
-            }
+            ahead.beside(
+                self.of_block(block, out),
+                images * pixels * plan.phases.len() / ROWS,
+                |ahead| {
+                    for phase in &plan.phases {
+                        let rows = phase.pixels(images * pixels);
+                        let mut write = Write::Over;
+                        for (at, steps) in phase.parts() {
+                            let (now, later) = v.split_at(steps.len() * block.width);
+                            block.product(level, &slab[at..], rows, steps, now, write, tile, ahead);
+                            (v, write) = (later, Write::Add);
+                        }
+                    }
+                },
+            );
             let tiles = tile.chunks_exact(pixels * block.width);
             for (tile, out) in tiles.zip(out.chunks_mut(image)) {
                 block.deinterleave(level, tile, plan.out_h * plan.out_w, out);
@@ -415,6 +487,9 @@ fn filter_sums(
     });
 }
 
+/// Finds the filters of a block of a group where they lie.
+type Lie<'a> = &'a (dyn Fn(usize, &Block) -> Numbers<'a> + Sync);
+
 /// Channels that are computed side by side.
 #[derive(Clone, Copy, Debug)]
 struct Block {
@@ -433,6 +508,11 @@ impl Block {
             Block { first, used, width: if used <= HALF { HALF } else { WIDTH } }
         };
         (0..channels).step_by(size).map(block).collect()
+    }
+
+    /// Filters that are packed as its vectors.
+    fn packed<'a>(&self, v: &'a [f32]) -> Numbers<'a> {
+        Numbers { data: v, step: self.width, channel: 1 }
     }
 
     /// Some elements of the planes, `stride` apart, of this block's channels to vectors of lanes.

@@ -2,7 +2,7 @@
 //! lanes, so that images come and go as they lie in memory.
 //!
 //! ```text
-//! out[c·plane + slot(r) + l] = Σ_s w[s, c] · x[base(r) + offset(s) + l]    for l < 8
+//! out[c·plane + slot(r) + l] = Σ_s w(s, c) · x[base(r) + offset(s) + l]    for l < 8
 //! ```
 //!
 //! A tile of up to [`CHANNELS`] channels by two runs of pixels stays in registers for all steps: 12
@@ -17,9 +17,18 @@ use crate::simd::per_level;
 /// Channels computed together, at most.
 pub(super) const CHANNELS: usize = 6;
 /// Numbers from one step to the next in packed filters, of which a tile has up to [`CHANNELS`].
-pub(super) const PITCH: usize = 8;
+const PITCH: usize = 8;
 /// Pixels of a run.
 pub(super) const RUN: usize = 8;
+
+/// The numbers of some filters, as they lie in memory.
+#[derive(Clone, Copy)]
+pub(super) struct Numbers<'a> {
+    pub data: &'a [f32],
+    /// Elements from one step to the next, and from one channel to the next.
+    pub step: usize,
+    pub channel: usize,
+}
 
 per_level! {
     /// The sums above, for `channels` channels.
@@ -30,7 +39,7 @@ per_level! {
         x: &[f32],
         runs: &[Row],
         steps: Steps<'_>,
-        w: &[f32],
+        w: Numbers<'_>,
         channels: usize,
         out: &mut [f32],
         plane: usize,
@@ -39,7 +48,8 @@ per_level! {
         assert!((1..=CHANNELS).contains(&channels), "line_product: {channels} channels");
         let slots = runs.iter().map(|run| run.slot).max().map_or(0, |slot| slot as usize + RUN);
         let bases = runs.iter().map(|run| run.base).max().map_or(0, |base| base as usize + RUN);
-        assert_eq!(w.len(), PITCH * steps.len(), "line_product: the filters of each step");
+        let last = (channels - 1) * w.channel + steps.len().saturating_sub(1) * w.step;
+        assert!(steps.len() == 0 || last < w.data.len(), "line_product: the filters of each step");
         assert!(
             (channels - 1) * plane + slots <= out.len(),
             "line_product: {channels} planes of {plane} in {}", out.len()
@@ -53,11 +63,17 @@ per_level! {
             // SAFETY: the asserts above hold for all runs and steps; and on x86-64 `FUSED` says
             // that FMA is there, which implies AVX.
             return unsafe {
-                tiles::<std::arch::x86_64::__m256>(x, runs, steps, w, channels, out, plane, ahead)
+                use std::arch::x86_64::__m256;
+                match w {
+                    Numbers { step: PITCH, channel: 1, .. } => {
+                        tiles::<__m256, true>(x, runs, steps, w, channels, out, plane, ahead)
+                    }
+                    _ => tiles::<__m256, false>(x, runs, steps, w, channels, out, plane, ahead),
+                }
             };
         }
         // SAFETY: the asserts above hold for all runs and steps.
-        unsafe { tiles::<[f32; 8]>(x, runs, steps, w, channels, out, plane, ahead) };
+        unsafe { tiles::<[f32; 8], false>(x, runs, steps, w, channels, out, plane, ahead) };
     }
 }
 
@@ -65,29 +81,29 @@ per_level! {
 ///
 /// # Safety
 /// Each `base` plus each step's offset plus a run lies inside `x`; each slot plus a run lies inside
-/// each of the planes of `out`; there are as many vectors of numbers in `w` as steps; the machine
-/// knows the instructions of `E`.
+/// each of the planes of `out`; the numbers of all steps and channels lie inside `w`; the machine knows
+/// the instructions of `E`.
 #[inline(always)]
-unsafe fn tiles<E: Eight>(
+unsafe fn tiles<E: Eight, const PACKED: bool>(
     x: &[f32],
     runs: &[Row],
     steps: Steps<'_>,
-    w: &[f32],
+    w: Numbers<'_>,
     channels: usize,
     out: &mut [f32],
     plane: usize,
     ahead: &mut Ahead<'_>,
 ) {
-    let (x, w, out) = (x.as_ptr(), w.as_ptr(), out.as_mut_ptr());
+    let (x, out) = (x.as_ptr(), out.as_mut_ptr());
     // SAFETY: as asked for; and a tile has C channels and V runs.
     unsafe {
         match channels {
-            1 => cut::<E, 1, 8>(x, runs, steps, w, out, plane, ahead),
-            2 => cut::<E, 2, 4>(x, runs, steps, w, out, plane, ahead),
-            3 => cut::<E, 3, 3>(x, runs, steps, w, out, plane, ahead),
-            4 => cut::<E, 4, 2>(x, runs, steps, w, out, plane, ahead),
-            5 => cut::<E, 5, 2>(x, runs, steps, w, out, plane, ahead),
-            CHANNELS => cut::<E, CHANNELS, 2>(x, runs, steps, w, out, plane, ahead),
+            1 => cut::<E, PACKED, 1, 8>(x, runs, steps, w, out, plane, ahead),
+            2 => cut::<E, PACKED, 2, 4>(x, runs, steps, w, out, plane, ahead),
+            3 => cut::<E, PACKED, 3, 3>(x, runs, steps, w, out, plane, ahead),
+            4 => cut::<E, PACKED, 4, 2>(x, runs, steps, w, out, plane, ahead),
+            5 => cut::<E, PACKED, 5, 2>(x, runs, steps, w, out, plane, ahead),
+            CHANNELS => cut::<E, PACKED, CHANNELS, 2>(x, runs, steps, w, out, plane, ahead),
             _ => unreachable!("a tile of {channels} channels"),
         }
     }
@@ -98,11 +114,11 @@ unsafe fn tiles<E: Eight>(
 /// # Safety
 /// As for [`tiles`], with `C` channels.
 #[inline(always)]
-unsafe fn cut<E: Eight, const C: usize, const V: usize>(
+unsafe fn cut<E: Eight, const PACKED: bool, const C: usize, const V: usize>(
     x: *const f32,
     runs: &[Row],
     steps: Steps<'_>,
-    w: *const f32,
+    w: Numbers<'_>,
     out: *mut f32,
     plane: usize,
     ahead: &mut Ahead<'_>,
@@ -111,11 +127,11 @@ unsafe fn cut<E: Eight, const C: usize, const V: usize>(
     for runs in whole {
         ahead.fetch();
         // SAFETY: as asked for.
-        unsafe { tile::<E, C, V>(x, runs, steps, w, out, plane) };
+        unsafe { tile::<E, PACKED, C, V>(x, runs, steps, w, out, plane) };
     }
     for run in rest {
         // SAFETY: as asked for.
-        unsafe { tile::<E, C, 1>(x, &[*run], steps, w, out, plane) };
+        unsafe { tile::<E, PACKED, C, 1>(x, &[*run], steps, w, out, plane) };
     }
 }
 
@@ -124,17 +140,20 @@ unsafe fn cut<E: Eight, const C: usize, const V: usize>(
 /// # Safety
 /// As for [`tiles`].
 #[inline(always)]
-unsafe fn tile<E: Eight, const C: usize, const V: usize>(
+unsafe fn tile<E: Eight, const PACKED: bool, const C: usize, const V: usize>(
     x: *const f32,
     runs: &[Row; V],
     steps: Steps<'_>,
-    mut w: *const f32,
+    w: Numbers<'_>,
     out: *mut f32,
     plane: usize,
 ) {
-    // SAFETY: base plus offset plus a run lies inside x, w moves on once a step, and the slots lie
-    // inside the planes of out. The pointer x[i] alone may lie anywhere, so it is made by wrapping.
+    // SAFETY: base plus offset plus a run lies inside x, the number at w moves on once a step, and the slots
+    // lie inside the planes of out. The pointers x[i] and w alone may lie anywhere, so they are made by
+    // wrapping.
     unsafe {
+        let mut number = w.data.as_ptr();
+        let (step, channel) = if PACKED { (PITCH, 1) } else { (w.step, w.channel) };
         let mut sums = [[E::zero(); V]; C];
         let mut x: [*const f32; V] = std::array::from_fn(|i| x.wrapping_add(runs[i].base as usize));
         for _ in 0..steps.repeats {
@@ -142,12 +161,12 @@ unsafe fn tile<E: Eight, const C: usize, const V: usize>(
                 let vector: [E; V] =
                     std::array::from_fn(|i| E::load(x[i].wrapping_add(offset as usize)));
                 for c in 0..C {
-                    let number = E::splat(w.add(c));
+                    let w = E::splat(number.wrapping_add(c * channel));
                     for i in 0..V {
-                        sums[c][i] = number.mul_add(vector[i], sums[c][i]);
+                        sums[c][i] = w.mul_add(vector[i], sums[c][i]);
                     }
                 }
-                w = w.add(PITCH);
+                number = number.wrapping_add(step);
             }
             x = x.map(|x| x.wrapping_add(steps.advance));
         }

@@ -9,7 +9,7 @@ use super::gather::{Row, Steps, index};
 use super::lines::RUN;
 use crate::geom::ConvGeom;
 use crate::par::scratch;
-use crate::planes::{Grid, copy};
+use crate::planes::{Grid, copy, weave};
 use crate::simd::Level;
 use std::ops::Range;
 
@@ -20,6 +20,8 @@ const SLAB: usize = 3 << 15;
 /// The same where a sum goes through all channels: more pages than these hold have no room among the
 /// addresses that the processor remembers.
 const SLAB_ACROSS: usize = SLAB / 2;
+/// Elements of a source that is read in place, at most: of larger ones each channel is in a page of its own.
+const IN_PLACE: usize = 3 << 15;
 /// Outputs that filters are worth reading for.
 const FEW: usize = 128;
 /// Steps, about, after which a long sum rests in memory, lest its vectors fill the second cache.
@@ -53,6 +55,8 @@ pub(super) struct Plan {
     /// Whether the slab is panels of [`PANEL`] pixels of all channels, since no pixel is seen by two
     /// taps: the order in which a tile reads them.
     pub panels: bool,
+    /// Whether no slab is needed: the source itself is as good.
+    pub in_place: bool,
     /// Outputs that see the same taps. Together they are all outputs.
     pub phases: Vec<Phase>,
 }
@@ -148,7 +152,9 @@ impl Plan {
             );
             Phase::new(taps, offsets, g.o, plan.plane, pixels)
         };
-        plan.phases = (0..s * s).map(|ab| phase((ab / s, ab % s))).collect();
+        // In the order of their first pixels.
+        plan.phases =
+            (0..s * s).map(|at| phase(((at / s + pad) % s, (at % s + pad) % s))).collect();
         plan
     }
 
@@ -189,6 +195,7 @@ impl Plan {
             image,
             plane: plane * LINE,
             panels: false,
+            in_place: false,
             phases: Vec::new(),
         }
     }
@@ -221,8 +228,8 @@ impl Plan {
         Plan { n: g.n * g.how.groups, groups: g.how.groups, ..self }
     }
 
-    /// The same with panels as its slab, where filters are a single tap.
-    pub(super) fn in_panels(mut self) -> Self {
+    /// The same for filters of a single tap, which need no slab, or one of panels.
+    pub(super) fn of_one_tap(mut self) -> Self {
         let flat =
             self.pitch == self.out_w && self.source.top == 0 && self.shortest_line() >= PANEL;
         if let [Phase { offsets, .. }] = &self.phases[..]
@@ -230,6 +237,14 @@ impl Plan {
             && offsets[..] == [0]
             && self.by_runs()
         {
+            let Source { channels, h, w, keep, .. } = self.source;
+            if keep == 1 && channels * h * w <= IN_PLACE && !(h * w).is_multiple_of(8 * LINE) {
+                self.in_place = true;
+                (self.plane, self.image) = (h * w, channels * h * w);
+                let pixels = self.pixels(|i| Some(i * w), Some);
+                self.phases = vec![Phase::new(vec![0], vec![0], channels, h * w, pixels)];
+                return self;
+            }
             (self.panels, self.plane) = (true, PANEL);
             self.image = self.line().div_ceil(PANEL) * self.panel();
             self.phases = vec![Phase::new(vec![0], vec![0], self.source.channels, PANEL, vec![])];
@@ -242,23 +257,37 @@ impl Plan {
         (self.source.channels | 1) * PANEL
     }
 
+    /// Whether outputs side by side see pixels side by side.
+    fn neighbours(&self) -> bool {
+        let [phase] = &self.phases[..] else { return false };
+        phase.pixels.get(1).is_some_and(|one| one.base == phase.pixels[0].base + 1)
+    }
+
     /// Whether runs of neighbouring pixels are quicker than single pixels of many channels side by
     /// side.
     pub(super) fn by_runs(&self) -> bool {
         // What an output costs beside its sum, in steps; the lanes that hold no channel and the
         // pixels that two runs share come on top.
         const BY_RUNS: usize = 5;
+        const BY_PHASES: usize = 13;
         const BY_CHANNELS: usize = 17;
-        let [phase] = &self.phases[..] else { return false };
-        let neighbours =
-            phase.pixels.get(1).is_some_and(|one| one.base == phase.pixels[0].base + 1);
-        let (line, steps) = (self.line(), phase.steps().len());
-        // Filters and pixels of a tile, where there are many of both, crowd the first cache.
-        let crowded = steps > 512 && phase.offsets.len() > 1 && line > PANEL;
-        let steps_by_runs = if crowded { steps + steps / 16 } else { steps };
-        let by_runs = (steps_by_runs + BY_RUNS) * self.lanes * line.next_multiple_of(RUN);
-        let by_channels = (steps + BY_CHANNELS) * self.lanes.next_multiple_of(8) * line;
-        self.panels || neighbours && self.shortest_line() >= RUN && by_runs <= by_channels
+        if let [phase] = &self.phases[..] {
+            let (line, steps) = (self.line(), phase.steps().len());
+            // Filters and pixels of a tile, where there are many of both, crowd the first cache.
+            let crowded = steps > 512 && phase.offsets.len() > 1;
+            let steps_by_runs = if crowded { steps + steps / 16 } else { steps };
+            let by_runs = (steps_by_runs + BY_RUNS) * self.lanes * line.next_multiple_of(RUN);
+            let by_channels = (steps + BY_CHANNELS) * self.lanes.next_multiple_of(8) * line;
+            let runs = self.neighbours() && self.shortest_line() >= RUN;
+            return self.panels || runs && by_runs <= by_channels;
+        }
+        // Phases of every second column, woven together at the end. They are as large, but for a row.
+        let two = self.down.1 == 2 && self.out_w.is_multiple_of(2);
+        let (cols, phases) = (self.out_w / 2, self.phases.len());
+        let steps = self.phases.iter().map(|phase| phase.steps().len()).sum::<usize>();
+        let by_runs = (steps + phases * BY_PHASES) * self.lanes * cols.next_multiple_of(RUN);
+        let by_channels = (steps + phases * BY_CHANNELS) * self.lanes.next_multiple_of(8) * cols;
+        two && cols >= PANEL && by_runs <= by_channels
     }
 
     /// Neighbouring pixels of a full chunk: a row, or all of an image where there is no padding
@@ -273,26 +302,47 @@ impl Plan {
         if self.pitch == self.out_w { rows * self.out_w } else { self.out_w }
     }
 
-    /// The outputs of a chunk by runs; `slot` counts from the first pixel of the chunk on.
-    pub(super) fn runs(&self, images: usize, pixels: usize) -> Vec<Row> {
+    /// The outputs of a chunk by runs for each phase. Their slots count from the first pixel of the chunk
+    /// on, or, where there are several phases, among the pixels of their own.
+    pub(super) fn runs(&self, images: usize, pixels: usize) -> Vec<Vec<Row>> {
+        if self.panels {
+            return vec![self.runs_of_panels(images, pixels)];
+        }
+        let [phase] = &self.phases[..] else {
+            let cols = self.out_w / 2;
+            let runs = |phase: &Phase| {
+                let pixels = phase.pixels(images * pixels);
+                let places = |first| starts(cols, RUN).map(move |j| first + j);
+                let places = (0..pixels.len()).step_by(cols).flat_map(places);
+                places.map(|at| Row { base: pixels[at].base, slot: index(at) }).collect()
+            };
+            return self.phases.iter().map(runs).collect();
+        };
         let line = self.line().min(pixels);
         let mut runs = Vec::new();
         for image in 0..images {
             let slot = |at: usize| index(image * self.lanes * self.out_h * self.out_w + at);
-            if self.panels {
-                for (panel, at) in starts(line, PANEL).enumerate() {
-                    let base = image * self.image + panel * self.panel();
-                    let run = |i: usize| Row { base: index(base + i), slot: slot(at + i) };
-                    // The last panel may show the pixels of its first run again.
-                    let again = panel * PANEL - at;
-                    runs.extend((again < RUN).then(|| run(0)).into_iter().chain([run(RUN)]));
-                }
-                continue;
-            }
-            let pixel = |at: usize| self.phases[0].pixels[image * self.rows * self.out_w + at];
+            let pixel = |at: usize| phase.pixels[image * self.rows * self.out_w + at];
             for first in (0..pixels).step_by(line) {
                 let places = starts(line, RUN).map(|j| first + j);
                 runs.extend(places.map(|at| Row { base: pixel(at).base, slot: slot(at) }));
+            }
+        }
+        vec![runs]
+    }
+
+    /// [`runs`](Plan::runs) of panels.
+    fn runs_of_panels(&self, images: usize, pixels: usize) -> Vec<Row> {
+        let line = self.line().min(pixels);
+        let mut runs = Vec::new();
+        for image in 0..images {
+            for (panel, at) in starts(line, PANEL).enumerate() {
+                let slot = image * self.lanes * self.out_h * self.out_w + at;
+                let base = image * self.image + panel * self.panel();
+                let run = |i: usize| Row { base: index(base + i), slot: index(slot + i) };
+                // The last panel may show the pixels of its first run again.
+                let again = panel * PANEL - at;
+                runs.extend((again < RUN).then(|| run(0)).into_iter().chain([run(RUN)]));
             }
         }
         runs
@@ -308,10 +358,46 @@ impl Plan {
         self.source.channels * self.source.h * self.source.w
     }
 
+    /// Puts the pixels of four phases, of a chunk of `images` by `pixels`, where they belong. In `phases` they
+    /// are phases by `channels` by images; in `out` images, `image` elements apart, by channels.
+    pub(super) fn weave(
+        &self,
+        level: Level,
+        [images, pixels]: [usize; 2],
+        channels: usize,
+        phases: &[f32],
+        out: &mut [f32],
+        image: usize,
+    ) {
+        let (rows, cols) = (pixels / self.out_w, self.out_w / 2);
+        let [many_even, many_odd] = [0, 2].map(|at| self.phase_len(at, pixels));
+        let (even, odd) = phases.split_at(2 * channels * images * many_even);
+        let (a, b) = even.split_at(even.len() / 2);
+        let (c, d) = odd.split_at(odd.len() / 2);
+        for channel in 0..channels {
+            for n in 0..images {
+                let at = channel * images + n;
+                let [a, b] = [a, b].map(|plane| &plane[at * many_even..]);
+                let [c, d] = [c, d].map(|plane| &plane[at * many_odd..]);
+                let out = &mut out[n * image + channel * self.out_h * self.out_w..];
+                weave(level, [rows, cols], [a, b], [c, d], out);
+            }
+        }
+    }
+
+    /// Pixels of one of four phases among the first `pixels` of an image, of which each sees every second
+    /// row and column.
+    pub(super) fn phase_len(&self, at: usize, pixels: usize) -> usize {
+        (pixels / self.out_w + 1 - at / 2) / 2 * (self.out_w / 2)
+    }
+
     /// Elements of a slab of all channels.
     pub(super) fn slab_len(&self) -> usize {
-        let panels = if self.panels { self.images * self.image } else { 0 };
-        panels.max(self.source.channels * self.plane)
+        match (self.in_place, self.panels) {
+            (true, _) => 0,
+            (_, true) => self.images * self.image,
+            _ => self.source.channels * self.plane,
+        }
     }
 
     /// Outputs of a full chunk.
@@ -404,7 +490,7 @@ impl Phase {
         pixels: Vec<Row>,
     ) -> Self {
         // A table long enough that turning to its next repetition costs nothing.
-        const LONGEST: usize = 256;
+        const LONGEST: usize = 128;
         let fits = |n: &usize| channels.is_multiple_of(*n) && n * taps.len() <= LONGEST;
         let together = (1..=channels.min(LONGEST)).rev().find(fits).unwrap_or(1);
         let table = (0..together).flat_map(|c| offsets.iter().map(move |at| index(c * plane + at)));
