@@ -222,7 +222,7 @@ impl<'a> Plan<'a> {
             par::scratch(Four::floats(tables) + self.images * image, |scratch| {
                 let (tables, sums) = Four::split(scratch, tables);
                 sums.fill(0.0);
-                walk(level, self, &images, group, channels.clone(), tables, sums);
+                walk(level, self, &images, group, channels.clone(), tables, sums, dx);
                 let sums = sums.chunks_exact(image).zip(dx.chunks_mut(g.c * area));
                 for (i, (sums, dx)) in sums.enumerate() {
                     let mut first = ((n + i) * g.c + group * g.group_c() + channels.start) * area;
@@ -468,11 +468,14 @@ per_level! {
         channels: Range<usize>,
         tables: &mut [Four],
         sums: &mut [f32],
+        dx: &[f32],
     ) {
         let (g, dy) = (&plan.g, images.dy);
         let (c, all, streams) = (g.group_c(), g.group_o().next_multiple_of(4), channels.len());
         let (pairs, passes) = (plan.pairs(), all.div_ceil(4 * plan.quads));
         let (row, area) = (g.how.stride * plan.pitch, images.area);
+        // What is written next is fetched a little at a time.
+        let mut ahead = dx.chunks(dx.len().div_ceil(passes * pairs * plan.rows.len()).next_multiple_of(16));
         for pass in 0..passes {
             let o = pass * 4 * plan.quads;
             let words = &plan.words[(group * passes + pass) * plan.stretches * g.kw * c..];
@@ -506,6 +509,9 @@ per_level! {
                             }
                         }
                         ready += 1;
+                    }
+                    if let Some(dx) = ahead.next() {
+                        simd::fetch_late(dx);
                     }
                     if gathers.terms.is_empty() {
                         continue;
