@@ -311,7 +311,7 @@ impl Pass {
     }
 
     /// What a block writes of an image, which is best fetched before.
-    fn of_block<'a>(&self, block: &Block, out: &'a [f32]) -> &'a [f32] {
+    fn written<'a>(&self, block: &Block, out: &'a [f32]) -> &'a [f32] {
         &out[..out.len().min(block.used * self.plan.out_h * self.plan.out_w)]
     }
 
@@ -330,7 +330,7 @@ impl Pass {
     ) {
         let plan = &self.plan;
         scratch(images * pixels * block.used, |phases| {
-            ahead.beside(self.of_block(block, out), images * pixels / TILE, |ahead| {
+            ahead.beside(self.written(block, out), images * pixels / TILE, |ahead| {
                 let mut rest = &mut phases[..];
                 for (at, (phase, runs)) in plan.phases.iter().zip(runs).enumerate() {
                     let many = images * plan.phase_len(at, pixels);
@@ -360,7 +360,7 @@ impl Pass {
         let plan = &self.plan;
         scratch(images * pixels * block.width, |tile| {
             ahead.beside(
-                self.of_block(block, out),
+                self.written(block, out),
                 images * pixels * plan.phases.len() / ROWS,
                 |ahead| {
                     for phase in &plan.phases {

@@ -77,7 +77,8 @@ per_level! {
     }
 }
 
-/// The sums above, in registers `E`.
+/// The sums above, in registers `E`; where the numbers are `PACKED`, a [`PITCH`] from step to step, the
+/// compiler knows their places.
 ///
 /// # Safety
 /// Each `base` plus each step's offset plus a run lies inside `x`; each slot plus a run lies inside
