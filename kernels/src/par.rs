@@ -103,16 +103,19 @@ pub fn any_piece<C: Cut>(n: usize, out: C, f: &(impl Fn(usize, C) -> bool + Sync
 /// Elements worth handing to another thread at once in a pass over memory.
 pub const GRAIN: usize = 1 << 15;
 
-/// Lends `f` a scratch slice of `len` floats that lives on with the thread; its content is
-/// whatever the last user left.
+/// Lends `f` a scratch slice of `len` floats that lives on with the thread and starts with a cache line;
+/// its content is whatever the last user left.
 pub fn scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
+    /// Floats of a cache line.
+    const LINE: usize = 16;
     thread_local!(static SCRATCH: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) });
     // Taken out while in use, so that a nested call finds another one.
     let mut buffer = SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_default();
-    if buffer.len() < len {
-        buffer.resize(len, 0.0);
+    if buffer.len() < len + LINE {
+        buffer.resize(len + LINE, 0.0);
     }
-    let result = f(&mut buffer[..len]);
+    let first = buffer.as_ptr().align_offset(size_of::<f32>() * LINE).min(LINE);
+    let result = f(&mut buffer[first..][..len]);
     SCRATCH.with_borrow_mut(|free| free.push(buffer));
     result
 }
@@ -129,6 +132,17 @@ mod tests {
             let at = self.0.len().min(3 * pieces);
             let (a, b) = self.0.split_at_mut(at);
             (Threes(a), Threes(b))
+        }
+    }
+
+    #[test]
+    fn scratch_starts_with_a_cache_line() {
+        let place = |x: &[f32]| x.as_ptr().addr() % 64;
+        for len in [0, 1, 100, 7, 5000] {
+            scratch(len, |outer| {
+                let inner = scratch(len + 1, |inner| (inner.len(), place(inner)));
+                assert_eq!((outer.len(), place(outer), inner), (len, 0, (len + 1, 0)));
+            });
         }
     }
 

@@ -218,6 +218,64 @@ per_level! {
     }
 }
 
+per_level! {
+    /// Copies `rows` by `cols` pixels of `x`, rows a `stride` apart, to rows of `y` a `pitch` apart: the
+    /// even columns of each from the first place `at` on, the odd ones from the second.
+    pub(crate) fn unweave[](
+        size: [usize; 2],
+        x: &[f32],
+        stride: usize,
+        y: &mut [f32],
+        pitch: usize,
+        at: [usize; 2],
+    ) {
+        let [rows, cols] = size;
+        for i in 0..rows {
+            let (x, y) = (&x[i * stride..][..cols], &mut y[i * pitch..]);
+            let (pairs, last) = x.as_chunks::<2>();
+            match pairs.len() {
+                8.. => part_pairs::<8>(pairs, y, at),
+                4.. => part_pairs::<4>(pairs, y, at),
+                _ => {
+                    for (j, pair) in pairs.iter().enumerate() {
+                        (y[at[0] + j], y[at[1] + j]) = (pair[0], pair[1]);
+                    }
+                }
+            }
+            if let [last] = last {
+                y[at[0] + pairs.len()] = *last;
+            }
+        }
+    }
+}
+
+/// The first and the second number of some pairs, each to places of its own, in vectors of `N`. The last
+/// may overlap the one before.
+#[inline(always)]
+fn part_pairs<const N: usize>(pairs: &[[f32; 2]], y: &mut [f32], at: [usize; 2]) {
+    let [first, second] = if cfg!(target_endian = "little") { [0, 32] } else { [32, 0] };
+    let last = pairs.len() - N;
+    let mut j = 0;
+    loop {
+        let mut both = [0u64; N];
+        for (both, pair) in both.iter_mut().zip(&pairs[j..]) {
+            // As one number of 64 bits, of which compilers know how to take halves, eight at a time.
+            // SAFETY: both types are 64 bits, any of which are a number.
+            *both = unsafe { std::mem::transmute::<[f32; 2], u64>(*pair) };
+        }
+        for (shift, at) in [(first, at[0]), (second, at[1])] {
+            let y: &mut [f32] = &mut y[at + j..][..N];
+            for l in 0..N {
+                y[l] = f32::from_bits((both[l] >> shift) as u32);
+            }
+        }
+        if j == last {
+            return;
+        }
+        j = (j + N).min(last);
+    }
+}
+
 #[inline(always)]
 fn strip<const N: usize>(rows: usize, x: &[f32], from: Grid, y: &mut [f32], to: Grid) -> usize {
     for i in 0..rows {

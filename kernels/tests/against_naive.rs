@@ -117,6 +117,10 @@ fn convolutions() -> Vec<ConvGeom> {
         ([3, 10, 1, 32], [5, 2, 2], how(2, 1, 1, 1)),
         ([2, 12, 9, 36], [8, 3, 3], how(2, 0, 1, 2)),
         ([1, 6, 12, 34], [9, 3, 3], how(2, 3, 2, 1)),
+        ([1, 3, 21, 47], [8, 7, 7], how(2, 3, 1, 1)),
+        ([2, 9, 6, 37], [7, 3, 2], how(2, 2, 3, 1)),
+        ([2, 5, 9, 29], [7, 3, 3], how(3, 1, 1, 1)),
+        ([1, 2, 7, 41], [5, 3, 4], how(4, 5, 1, 1)),
     ];
     // The shapes of the networks: each channel count against each image, with batches around it.
     for channels in [1, 3, 5, 16, 17, 32, 33] {

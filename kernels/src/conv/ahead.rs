@@ -1,4 +1,5 @@
-//! Memory that is read soon, asked for in small portions while something else is computed.
+//! Memory that is read soon, asked for while something else is computed: in portions so small that the
+//! processor never waits for them, as it does once it has asked for some twenty lines at once.
 
 use crate::simd::fetch;
 
@@ -42,6 +43,9 @@ impl<'a> Ahead<'a> {
     /// Asks for the next portion.
     #[inline(always)]
     pub(super) fn fetch(&mut self) {
+        if self.rest.iter().all(|rest| rest.is_empty()) {
+            return;
+        }
         for (rest, portion) in self.rest.iter_mut().zip(self.portions) {
             let (now, later) = rest.split_at(portion.min(rest.len()));
             fetch(now);

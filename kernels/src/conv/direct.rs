@@ -7,9 +7,9 @@
 //! images, nor threads can change it. The filter's gradient sums chunk by chunk, images in order.
 
 use super::ahead::Ahead;
-use super::gather::{ROWS, Row, Steps, Write, gather_product};
+use super::gather::{Row, Steps, Write, gather_product, portions};
 use super::lines::{CHANNELS, Numbers, line_product};
-use super::plan::Plan;
+use super::plan::{Phase, Plan};
 use crate::geom::ConvGeom;
 use crate::par::{chunks, scratch, threads};
 use crate::simd::{Level, level};
@@ -359,21 +359,19 @@ impl Pass {
     ) {
         let plan = &self.plan;
         scratch(images * pixels * block.width, |tile| {
-            ahead.beside(
-                self.written(block, out),
-                images * pixels * plan.phases.len() / ROWS,
-                |ahead| {
-                    for phase in &plan.phases {
-                        let rows = phase.pixels(images * pixels);
-                        let mut write = Write::Over;
-                        for (at, steps) in phase.parts() {
-                            let (now, later) = v.split_at(steps.len() * block.width);
-                            block.product(level, &slab[at..], rows, steps, now, write, tile, ahead);
-                            (v, write) = (later, Write::Add);
-                        }
+            let asked =
+                |phase: &Phase| portions(phase.pixels(images * pixels).len(), phase.steps());
+            let many = plan.phases.iter().map(asked).sum();
+            ahead.beside(self.written(block, out), many, |ahead| {
+                for phase in &plan.phases {
+                    let (rows, mut write) = (phase.pixels(images * pixels), Write::Over);
+                    for (at, steps) in phase.parts() {
+                        let (now, later) = v.split_at(steps.len() * block.width);
+                        block.product(level, &slab[at..], rows, steps, now, write, tile, ahead);
+                        (v, write) = (later, Write::Add);
                     }
-                },
-            );
+                }
+            });
             let tiles = tile.chunks_exact(pixels * block.width);
             for (tile, out) in tiles.zip(out.chunks_mut(image)) {
                 block.deinterleave(level, tile, plan.out_h * plan.out_w, out);
@@ -458,10 +456,10 @@ fn filter_sums(
                             let whole = plan.rows == g.oh && g.how.groups == 1;
                             let whole = if whole { images } else { 0 };
                             let now = [whole * image, whole * g.o * plane];
-                            let tiles = blocks.len() * rows.len() / ROWS + 1;
-                            let mut ahead = Ahead::new([x, dy], now, tiles);
                             let steps =
                                 Steps { table: &table[..images * pixels], repeats: 1, advance: 0 };
+                            let portions = blocks.len() * portions(rows.len(), steps);
+                            let mut ahead = Ahead::new([x, dy], now, portions);
                             for (block, sums) in blocks.iter().zip(sums.chunks_mut(sums_of)) {
                                 let v = &mut v[..images * pixels * block.width];
                                 let parts = v.chunks_exact_mut(pixels * block.width);

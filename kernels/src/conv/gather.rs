@@ -22,6 +22,9 @@ use crate::simd::per_level;
 /// Rows computed together.
 pub(super) const ROWS: usize = 6;
 
+/// Steps between two portions of what is asked for ahead, since a tile of a long sum takes long.
+const SOME: usize = 32;
+
 /// Where a row reads and where its result goes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row {
@@ -66,6 +69,11 @@ pub(super) enum Write {
     Add,
 }
 
+/// How often [`gather_product`] asks for a portion of what is needed next.
+pub(super) fn portions(rows: usize, steps: Steps<'_>) -> usize {
+    rows.div_ceil(ROWS) * steps.repeats * steps.table.len().div_ceil(SOME)
+}
+
 per_level! {
     /// The sums above, for lanes in groups of `L`.
     ///
@@ -98,17 +106,16 @@ per_level! {
                 _ => ROWS,
             };
             let (now, later) = rows.split_at(many);
-            ahead.fetch();
             #[cfg(target_arch = "x86_64")]
             if FUSED {
                 // SAFETY: the asserts above hold for all rows and steps; and on x86-64 `FUSED` says
                 // that FMA is there, which implies AVX.
-                unsafe { tile_of::<std::arch::x86_64::__m256, L>(x, now, steps, v, write, out) };
+                unsafe { tile_of::<std::arch::x86_64::__m256, L>(x, now, steps, v, write, out, ahead) };
                 rows = later;
                 continue;
             }
             // SAFETY: the asserts above hold for all rows and steps.
-            unsafe { tile_of::<[f32; 8], L>(x, now, steps, v, write, out) };
+            unsafe { tile_of::<[f32; 8], L>(x, now, steps, v, write, out, ahead) };
             rows = later;
         }
     }
@@ -127,24 +134,25 @@ unsafe fn tile_of<E: Eight, const L: usize>(
     v: &[[f32; L]],
     write: Write,
     out: &mut [[f32; L]],
+    ahead: &mut Ahead<'_>,
 ) {
     let (v, x) = (v.as_ptr().cast(), x.as_ptr());
     let out = out.as_mut_ptr().cast();
     // SAFETY: as asked for; and P is the number of rows, 8·V that of lanes.
     unsafe {
         match (rows.len(), L) {
-            (1, 8) => tile::<E, 1, 1>(x, rows, steps, v, write, out),
-            (2, 8) => tile::<E, 2, 1>(x, rows, steps, v, write, out),
-            (3, 8) => tile::<E, 3, 1>(x, rows, steps, v, write, out),
-            (4, 8) => tile::<E, 4, 1>(x, rows, steps, v, write, out),
-            (5, 8) => tile::<E, 5, 1>(x, rows, steps, v, write, out),
-            (ROWS, 8) => tile::<E, ROWS, 1>(x, rows, steps, v, write, out),
-            (1, 16) => tile::<E, 1, 2>(x, rows, steps, v, write, out),
-            (2, 16) => tile::<E, 2, 2>(x, rows, steps, v, write, out),
-            (3, 16) => tile::<E, 3, 2>(x, rows, steps, v, write, out),
-            (4, 16) => tile::<E, 4, 2>(x, rows, steps, v, write, out),
-            (5, 16) => tile::<E, 5, 2>(x, rows, steps, v, write, out),
-            (ROWS, 16) => tile::<E, ROWS, 2>(x, rows, steps, v, write, out),
+            (1, 8) => tile::<E, 1, 1>(x, rows, steps, v, write, out, ahead),
+            (2, 8) => tile::<E, 2, 1>(x, rows, steps, v, write, out, ahead),
+            (3, 8) => tile::<E, 3, 1>(x, rows, steps, v, write, out, ahead),
+            (4, 8) => tile::<E, 4, 1>(x, rows, steps, v, write, out, ahead),
+            (5, 8) => tile::<E, 5, 1>(x, rows, steps, v, write, out, ahead),
+            (ROWS, 8) => tile::<E, ROWS, 1>(x, rows, steps, v, write, out, ahead),
+            (1, 16) => tile::<E, 1, 2>(x, rows, steps, v, write, out, ahead),
+            (2, 16) => tile::<E, 2, 2>(x, rows, steps, v, write, out, ahead),
+            (3, 16) => tile::<E, 3, 2>(x, rows, steps, v, write, out, ahead),
+            (4, 16) => tile::<E, 4, 2>(x, rows, steps, v, write, out, ahead),
+            (5, 16) => tile::<E, 5, 2>(x, rows, steps, v, write, out, ahead),
+            (ROWS, 16) => tile::<E, ROWS, 2>(x, rows, steps, v, write, out, ahead),
             (rows, lanes) => unreachable!("a tile of {rows} rows by {lanes} lanes"),
         }
     }
@@ -162,6 +170,7 @@ unsafe fn tile<E: Eight, const P: usize, const V: usize>(
     mut v: *const f32,
     write: Write,
     out: *mut f32,
+    ahead: &mut Ahead<'_>,
 ) {
     // SAFETY: base plus offset lies inside x, v moves on once a step, there are P rows, and the
     // slots lie inside out. The pointer x[p] alone may lie anywhere, so it is made by wrapping.
@@ -170,13 +179,16 @@ unsafe fn tile<E: Eight, const P: usize, const V: usize>(
         let mut x: [*const f32; P] =
             std::array::from_fn(|p| x.wrapping_add(rows.get_unchecked(p).base as usize));
         for _ in 0..steps.repeats {
-            for &offset in steps.table {
-                let vector: [E; V] = std::array::from_fn(|i| E::load(v.add(8 * i)));
-                v = v.add(8 * V);
-                for p in 0..P {
-                    let number = E::splat(x[p].wrapping_add(offset as usize));
-                    for i in 0..V {
-                        sums[p][i] = number.mul_add(vector[i], sums[p][i]);
+            for some in steps.table.chunks(SOME) {
+                ahead.fetch();
+                for &offset in some {
+                    let vector: [E; V] = std::array::from_fn(|i| E::load(v.add(8 * i)));
+                    v = v.add(8 * V);
+                    for p in 0..P {
+                        let number = E::splat(x[p].wrapping_add(offset as usize));
+                        for i in 0..V {
+                            sums[p][i] = number.mul_add(vector[i], sums[p][i]);
+                        }
                     }
                 }
             }

@@ -9,7 +9,7 @@ use super::gather::{Row, Steps, index};
 use super::lines::RUN;
 use crate::geom::ConvGeom;
 use crate::par::scratch;
-use crate::planes::{Grid, copy, weave};
+use crate::planes::{Grid, copy, unweave, weave};
 use crate::simd::Level;
 use std::ops::Range;
 
@@ -70,6 +70,8 @@ struct Source {
     w: usize,
     /// Every how manieth row and column is ever read; the slab has only those.
     keep: usize,
+    /// Into how many parts a row of the slab is cut, each of every so manieth column; 1 unless all are kept.
+    split: usize,
     /// Rows and columns of padding before it.
     top: usize,
     left: usize,
@@ -101,20 +103,26 @@ impl Plan {
     }
 
     /// Output `(i,j)` sees the taps at `(i·stride + u·dilation, j·stride + v·dilation)` of a padded
-    /// plane.
+    /// plane. Each row of the slab has every `stride`-th column first, then those one further on, and so
+    /// on, so that a tap shows neighbouring columns to neighbouring outputs.
     fn of_x(g: &ConvGeom, channels: usize, slab: usize) -> Self {
         let (d, pad) = (g.how.dilation, g.how.pad);
         // A filter of one tap sees only the pixels at multiples of the stride.
         let one = g.kh * g.kw == 1 && pad == 0;
         let (s, keep) = if one { (1, g.how.stride) } else { (g.how.stride, 1) };
-        let source = Source { channels: g.c, h: g.h, w: g.w, keep, top: pad, left: pad };
+        let source = Source { channels: g.c, h: g.h, w: g.w, keep, split: s, top: pad, left: pad };
         let slab_rows = |rows: usize| (rows - 1) * s + (g.kh - 1) * d + 1;
-        let pitch = g.w.div_ceil(keep) + 2 * pad;
+        let part = (g.w.div_ceil(keep) + 2 * pad).div_ceil(s);
+        let pitch = s * part;
         let mut plan = Plan::cut(g.n, source, [g.o, g.oh, g.ow], 1, pitch, slab_rows, slab);
         plan.down = (s, 1, 0);
         let taps = (0..g.kh * g.kw).collect::<Vec<_>>();
-        let offsets = taps.iter().map(|t| t / g.kw * d * pitch + t % g.kw * d).collect();
-        let pixels = plan.pixels(|i| Some(i * s * pitch), |j| Some(j * s));
+        let place = |t: &usize| {
+            let (p, q) = (t / g.kw * d, t % g.kw * d);
+            p * pitch + q % s * part + q / s
+        };
+        let offsets = taps.iter().map(place).collect();
+        let pixels = plan.pixels(|i| Some(i * s * pitch), Some);
         plan.phases = vec![Phase::new(taps, offsets, channels, plan.plane, pixels)];
         plan
     }
@@ -133,7 +141,7 @@ impl Plan {
         let before = |back: usize| back.saturating_sub(m(0));
         let first = |back: usize| m(0).saturating_sub(back);
         let (top, left) = (before(back_y), before(back_x));
-        let source = Source { channels: g.o, h: g.oh, w: g.ow, keep: 1, top, left };
+        let source = Source { channels: g.o, h: g.oh, w: g.ow, keep: 1, split: 1, top, left };
         let slab_rows = |rows: usize| m(rows - 1) - m(0) + back_y + 1;
         let pitch = left + g.ow.max(m(g.w - 1) + 1);
         let mut plan = Plan::cut(g.n, source, [g.c, g.h, g.w], s, pitch, slab_rows, across(g));
@@ -415,7 +423,7 @@ impl Plan {
         r: usize,
         slab: &mut [f32],
     ) {
-        let Source { h, w, keep, top, left, .. } = self.source;
+        let Source { h, w, keep, split, top, left, .. } = self.source;
         if self.panels {
             return self.fill_panels(level, source, images, r, slab);
         }
@@ -432,11 +440,23 @@ impl Plan {
                 let slab = &mut slab[image * self.image..][..self.image];
                 slab[..start * self.pitch].fill(0.0);
                 slab[end * self.pitch..].fill(0.0);
-                if start < end {
-                    let slab = &mut slab[start * self.pitch + left..];
-                    let from = Grid { stride: keep * w, step: keep };
-                    let to = Grid::dense(self.pitch);
-                    copy(level, [end - start, kept_w], &plane[shown..], from, slab, to);
+                if start == end {
+                    continue;
+                }
+                // Where the columns of each part go, which are every `split`-th.
+                let place =
+                    |q: usize| (left + q) % split * (self.pitch / split) + (left + q) / split;
+                let (slab, rows) = (&mut slab[start * self.pitch..], end - start);
+                if split == 2 {
+                    let at = [place(0), place(1)];
+                    unweave(level, [rows, w], &plane[shown..], w, slab, self.pitch, at);
+                    continue;
+                }
+                for q in 0..split.min(kept_w) {
+                    let from = Grid { stride: keep * w, step: keep * split };
+                    let (to, cols) = (Grid::dense(self.pitch), (kept_w - q).div_ceil(split));
+                    let plane = &plane[shown + q * keep..];
+                    copy(level, [rows, cols], plane, from, &mut slab[place(q)..], to);
                 }
             }
         }
