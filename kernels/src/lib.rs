@@ -29,6 +29,7 @@ pub mod simd;
 pub mod softmax;
 pub mod yardstick;
 
+mod ahead;
 mod channels;
 mod geom;
 mod lanes;

@@ -186,19 +186,6 @@ pub(crate) fn fetch(data: &[f32]) {
     let _ = data;
 }
 
-/// The same for the second cache, where what is used late is not in the way.
-#[inline(always)]
-pub(crate) fn fetch_late(data: &[f32]) {
-    #[cfg(target_arch = "x86_64")]
-    for line in data.chunks(16) {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: as above.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = data;
-}
-
 /// Whether every machine of the target has an instruction for [`mul_add`].
 pub(crate) const PORTABLE_FUSED: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
 

@@ -10,6 +10,7 @@
 use super::pack::Filters;
 use super::sums::{self, Four, HALF, Target, Term};
 use super::words::word;
+use crate::ahead::Ahead;
 #[cfg(target_arch = "x86_64")]
 use crate::lanes::Avx;
 use crate::lanes::{Lanes, Plain};
@@ -222,7 +223,9 @@ impl<'a> Plan<'a> {
             par::scratch(Four::floats(tables) + self.images * image, |scratch| {
                 let (tables, sums) = Four::split(scratch, tables);
                 sums.fill(0.0);
-                walk(level, self, &images, group, channels.clone(), tables, sums, dx);
+                // What is written at the end, and what is read next.
+                let soon = [&*dx, self.following(n, dy)];
+                walk(level, self, &images, group, channels.clone(), tables, sums, soon);
                 let sums = sums.chunks_exact(image).zip(dx.chunks_mut(g.c * area));
                 for (i, (sums, dx)) in sums.enumerate() {
                     let mut first = ((n + i) * g.c + group * g.group_c() + channels.start) * area;
@@ -256,6 +259,13 @@ impl<'a> Plan<'a> {
             }
             f(Images { dy: lines, many, apart: o * spaced, area: spaced });
         });
+    }
+
+    /// `dy` of the images after these, unless they have several groups.
+    fn following<'b>(&self, n: usize, dy: &'b [f32]) -> &'b [f32] {
+        let (g, next) = (self.whole, n + self.images);
+        let at = |n: usize| n.min(g.n) * g.o * g.oh * g.ow;
+        if g.how.groups == 1 { &dy[at(next)..at(next + self.images)] } else { &[] }
     }
 
     /// Where in `dy` the units of a pair begin, in the first row of the first channel, and how many
@@ -468,14 +478,14 @@ per_level! {
         channels: Range<usize>,
         tables: &mut [Four],
         sums: &mut [f32],
-        dx: &[f32],
+        soon: [&[f32]; 2],
     ) {
         let (g, dy) = (&plan.g, images.dy);
         let (c, all, streams) = (g.group_c(), g.group_o().next_multiple_of(4), channels.len());
         let (pairs, passes) = (plan.pairs(), all.div_ceil(4 * plan.quads));
         let (row, area) = (g.how.stride * plan.pitch, images.area);
-        // What is written next is fetched a little at a time.
-        let mut ahead = dx.chunks(dx.len().div_ceil(passes * pairs * plan.rows.len()).next_multiple_of(16));
+        let portions = passes * pairs * plan.rows.len() * plan.columns.len();
+        let mut ahead = Ahead::new(soon, portions);
         for pass in 0..passes {
             let o = pass * 4 * plan.quads;
             let words = &plan.words[(group * passes + pass) * plan.stretches * g.kw * c..];
@@ -510,9 +520,6 @@ per_level! {
                         }
                         ready += 1;
                     }
-                    if let Some(dx) = ahead.next() {
-                        simd::fetch_late(dx);
-                    }
                     if gathers.terms.is_empty() {
                         continue;
                     }
@@ -521,6 +528,7 @@ per_level! {
                         let at = start.map(|at| at + y * row + place);
                         let target = Target { at, stride: g.h * row };
                         let terms = &gathers.terms;
+                        ahead.fetch();
                         sums::add::<FUSED, 8, 16>(tables, words, terms, streams, sums, target);
                     }
                 }

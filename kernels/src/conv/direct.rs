@@ -6,10 +6,10 @@
 //! The order of an output's sum depends on the geometry of the layer alone; so neither chunks, nor
 //! images, nor threads can change it. The filter's gradient sums chunk by chunk, images in order.
 
-use super::ahead::Ahead;
 use super::gather::{Row, Steps, Write, gather_product, portions};
 use super::lines::{CHANNELS, Numbers, line_product};
 use super::plan::{Phase, Plan};
+use crate::ahead::Ahead;
 use crate::geom::ConvGeom;
 use crate::par::{chunks, scratch, threads};
 use crate::simd::{Level, level};
@@ -263,7 +263,7 @@ impl Pass {
                 let group = (first + at * plan.images) % plan.groups;
                 let now = if plan.rows == plan.out_h { images * plan.source_len() } else { 0 };
                 let tiles = blocks.len() * plan.chunk_len() / TILE + 1;
-                let mut ahead = Ahead::new([source, &[]], [now, 0], tiles);
+                let mut ahead = Ahead::new([following(source, now), &[]], tiles);
                 for r in (0..plan.out_h).step_by(plan.rows) {
                     let pixels = plan.rows.min(plan.out_h - r) * plan.out_w;
                     let slab = if plan.in_place {
@@ -455,11 +455,12 @@ fn filter_sums(
                             }
                             let whole = plan.rows == g.oh && g.how.groups == 1;
                             let whole = if whole { images } else { 0 };
-                            let now = [whole * image, whole * g.o * plane];
                             let steps =
                                 Steps { table: &table[..images * pixels], repeats: 1, advance: 0 };
                             let portions = blocks.len() * portions(rows.len(), steps);
-                            let mut ahead = Ahead::new([x, dy], now, portions);
+                            let [x_next, dy_next] = [(x, image), (dy, g.o * plane)]
+                                .map(|(x, len)| following(x, whole * len));
+                            let mut ahead = Ahead::new([x_next, dy_next], portions);
                             for (block, sums) in blocks.iter().zip(sums.chunks_mut(sums_of)) {
                                 let v = &mut v[..images * pixels * block.width];
                                 let parts = v.chunks_exact_mut(pixels * block.width);
@@ -483,6 +484,12 @@ fn filter_sums(
             });
         });
     });
+}
+
+/// What follows the first `now` elements, as many again.
+fn following(data: &[f32], now: usize) -> &[f32] {
+    let later = &data[now.min(data.len())..];
+    &later[..now.min(later.len())]
 }
 
 /// Finds the filters of a block of a group where they lie.

@@ -15,8 +15,8 @@
 //! sums, two vectors and one gathered number are 15 of the 16 registers of AVX2. The order of an
 //! output's sum is that of the steps, whatever the tile it falls into.
 
-use super::ahead::Ahead;
 use super::eight::Eight;
+use crate::ahead::Ahead;
 use crate::simd::per_level;
 
 /// Rows computed together.

@@ -9,9 +9,9 @@
 //! sums, two vectors and one number are 15 of the 16 registers of AVX2. The order of an output's sum
 //! is that of the steps, whatever the tile it falls into.
 
-use super::ahead::Ahead;
 use super::eight::Eight;
 use super::gather::{Row, Steps};
+use crate::ahead::Ahead;
 use crate::simd::per_level;
 
 /// Channels computed together, at most.

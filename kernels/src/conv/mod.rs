@@ -5,7 +5,6 @@
 //! make few channels of many or skip pixels, and for the gradient of images of few channels. The benches
 //! hold the others against it. A fourth, [`winograd`], is chosen by those who do not mind its rounding.
 
-mod ahead;
 pub(crate) mod depthwise;
 mod direct;
 mod eight;

@@ -9,40 +9,32 @@ const LINE: usize = 16;
 const MOST: usize = 32;
 
 /// What is left to ask for.
-pub(super) struct Ahead<'a> {
+pub(crate) struct Ahead<'a> {
     rest: [&'a [f32]; 2],
     portions: [usize; 2],
 }
 
 impl<'a> Ahead<'a> {
-    /// What follows the first `now` elements of each of `data`, as many again, in about as many
-    /// `portions`.
-    pub(super) fn new(data: [&'a [f32]; 2], now: [usize; 2], portions: usize) -> Self {
-        let rest: [_; 2] = std::array::from_fn(|i| {
-            let rest = &data[i][now[i].min(data[i].len())..];
-            &rest[..now[i].min(rest.len())]
-        });
-        let portion = |rest: &[f32]| rest.len().div_ceil(portions).next_multiple_of(LINE);
-        Ahead { rest, portions: rest.map(|rest| portion(rest).min(MOST * LINE)) }
+    /// Each of `data`, in about as many `portions`.
+    pub fn new(data: [&'a [f32]; 2], portions: usize) -> Self {
+        let portion = |data: &[f32]| {
+            data.len().div_ceil(portions.max(1)).next_multiple_of(LINE).min(MOST * LINE)
+        };
+        Ahead { rest: data, portions: data.map(portion) }
     }
 
     /// Asks for all of `data` too, in about as many `portions`, while `work` uses what it is given.
-    pub(super) fn beside(
-        &mut self,
-        data: &[f32],
-        portions: usize,
-        work: impl FnOnce(&mut Ahead<'_>),
-    ) {
-        let portion = data.len().div_ceil(portions.max(1)).next_multiple_of(LINE).min(MOST * LINE);
+    pub fn beside(&mut self, data: &[f32], portions: usize, work: impl FnOnce(&mut Ahead<'_>)) {
         let [own, _] = self.rest;
-        let mut both = Ahead { rest: [own, data], portions: [self.portions[0], portion] };
+        let mut both = Ahead::new([own, data], portions);
+        both.portions[0] = self.portions[0];
         work(&mut both);
         self.rest[0] = &own[own.len() - both.rest[0].len()..];
     }
 
     /// Asks for the next portion.
     #[inline(always)]
-    pub(super) fn fetch(&mut self) {
+    pub fn fetch(&mut self) {
         if self.rest.iter().all(|rest| rest.is_empty()) {
             return;
         }
