@@ -257,17 +257,21 @@ fn part_pairs<const N: usize>(pairs: &[[f32; 2]], y: &mut [f32], at: [usize; 2])
     let last = pairs.len() - N;
     let mut j = 0;
     loop {
+        let pairs: &[[f32; 2]; N] = pairs[j..].first_chunk().expect("N pairs from there on");
+        // As numbers of 64 bits, of eight of which at a time compilers know how to take halves; spelled out,
+        // since in a loop over both halves they take one by one.
         let mut both = [0u64; N];
-        for (both, pair) in both.iter_mut().zip(&pairs[j..]) {
-            // As one number of 64 bits, of which compilers know how to take halves, eight at a time.
+        for l in 0..N {
             // SAFETY: both types are 64 bits, any of which are a number.
-            *both = unsafe { std::mem::transmute::<[f32; 2], u64>(*pair) };
+            both[l] = unsafe { std::mem::transmute::<[f32; 2], u64>(pairs[l]) };
         }
-        for (shift, at) in [(first, at[0]), (second, at[1])] {
-            let y: &mut [f32] = &mut y[at + j..][..N];
-            for l in 0..N {
-                y[l] = f32::from_bits((both[l] >> shift) as u32);
-            }
+        let to = &mut y[at[0] + j..][..N];
+        for l in 0..N {
+            to[l] = f32::from_bits((both[l] >> first) as u32);
+        }
+        let to = &mut y[at[1] + j..][..N];
+        for l in 0..N {
+            to[l] = f32::from_bits((both[l] >> second) as u32);
         }
         if j == last {
             return;

@@ -34,6 +34,19 @@ pub(super) struct Row {
     pub slot: u32,
 }
 
+impl Row {
+    /// The largest base and the largest slot; zeros of no rows.
+    #[inline(always)]
+    pub(super) fn last(rows: &[Row]) -> Row {
+        // A plain loop, which the compiler makes one of vectors.
+        let mut last = Row { base: 0, slot: 0 };
+        for row in rows {
+            last = Row { base: last.base.max(row.base), slot: last.slot.max(row.slot) };
+        }
+        last
+    }
+}
+
 /// The offsets of all steps: a table, repeated at equal distances.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Steps<'a> {
@@ -88,13 +101,15 @@ per_level! {
         out: &mut [[f32; L]],
         ahead: &mut Ahead<'_>,
     ) {
-        let slots = rows.iter().map(|row| row.slot).max().map_or(0, |slot| slot as usize + 1);
-        let bases = rows.iter().map(|row| row.base).max().map_or(0, |base| base as usize + 1);
+        let Row { base, slot } = Row::last(rows);
         assert_eq!(v.len(), steps.len(), "gather_product: one vector a step");
-        assert!(slots <= out.len(), "gather_product: {slots} slots in {}", out.len());
         assert!(
-            rows.is_empty() || v.is_empty() || bases + steps.reach() <= x.len(),
-            "gather_product: {bases} + {} reaches beyond {}", steps.reach(), x.len()
+            rows.is_empty() || (slot as usize) < out.len(),
+            "gather_product: slot {slot} in {}", out.len()
+        );
+        assert!(
+            rows.is_empty() || v.is_empty() || base as usize + steps.reach() < x.len(),
+            "gather_product: {base} + {} reaches beyond {}", steps.reach(), x.len()
         );
         let mut rows = rows;
         while !rows.is_empty() {

@@ -46,17 +46,17 @@ per_level! {
         ahead: &mut Ahead<'_>,
     ) {
         assert!((1..=CHANNELS).contains(&channels), "line_product: {channels} channels");
-        let slots = runs.iter().map(|run| run.slot).max().map_or(0, |slot| slot as usize + RUN);
-        let bases = runs.iter().map(|run| run.base).max().map_or(0, |base| base as usize + RUN);
+        let Row { base, slot } = Row::last(runs);
+        let [base, slot] = [base, slot].map(|last| last as usize + RUN);
         let last = (channels - 1) * w.channel + steps.len().saturating_sub(1) * w.step;
         assert!(steps.len() == 0 || last < w.data.len(), "line_product: the filters of each step");
         assert!(
-            (channels - 1) * plane + slots <= out.len(),
+            runs.is_empty() || (channels - 1) * plane + slot <= out.len(),
             "line_product: {channels} planes of {plane} in {}", out.len()
         );
         assert!(
-            bases + steps.reach() <= x.len(),
-            "line_product: {bases} + {} reaches beyond {}", steps.reach(), x.len()
+            runs.is_empty() || base + steps.reach() <= x.len(),
+            "line_product: {base} + {} reaches beyond {}", steps.reach(), x.len()
         );
         #[cfg(target_arch = "x86_64")]
         if FUSED {
