@@ -19,8 +19,9 @@ use std::time::{Duration, Instant};
 /// peak is that of fused multiply-adds from registers, measured at the start.
 ///
 /// A row takes about half a second after a warm-up, and its fastest sample counts. A sample is one call,
-/// or as many as take a millisecond, after one that is not timed and on the same buffers: what fits in
-/// a cache is found there, whoever ran before. Bits are packed beforehand; packing is a row of its own.
+/// or as many as take a millisecond, after ten milliseconds of calls that are not timed, on the same
+/// buffers: what fits in a cache is found there, whoever ran before. Bits are packed beforehand; packing
+/// is a row of its own.
 ///
 /// With --json, one object a row: kernel, shape (images NxCxHxW, output channels, side of the filter,
 /// stride), threads, ms, gmac_per_s, ratio_to_sgemm, percent_of_fma_peak, ratio_to_im2col; null where
@@ -228,6 +229,8 @@ impl Contest {
 /// turns, so that what disturbs the machine disturbs all of them.
 fn race(runners: &[Runner], mut run: impl FnMut(Runner)) -> [Option<f64>; 4] {
     const SAMPLE: f64 = 1e-3;
+    const WARM: Duration = Duration::from_millis(10);
+    const TURN: Duration = Duration::from_millis(15);
     const RACE: Duration = Duration::from_millis(500);
     const ROUNDS: usize = 3;
     let mut time = |runner: Runner, calls: usize| {
@@ -245,10 +248,19 @@ fn race(runners: &[Runner], mut run: impl FnMut(Runner)) -> [Option<f64>; 4] {
     let (began, mut rounds) = (Instant::now(), 0);
     while rounds < ROUNDS || began.elapsed() < RACE {
         for &runner in runners {
-            // It brings back to the cache what the others drove out.
-            time(runner, 1);
-            let (now, best) = (time(runner, calls[runner as usize]), &mut best[runner as usize]);
-            *best = Some(best.map_or(now, |best: f64| best.min(now)));
+            // They bring back to the cache what the others drove out, for which one call need not do: some
+            // caches keep what is used again.
+            let (turn, best) = (Instant::now(), &mut best[runner as usize]);
+            while turn.elapsed() < WARM {
+                time(runner, 1);
+            }
+            loop {
+                let now = time(runner, calls[runner as usize]);
+                *best = Some(best.map_or(now, |best: f64| best.min(now)));
+                if turn.elapsed() >= TURN {
+                    break;
+                }
+            }
         }
         rounds += 1;
     }
