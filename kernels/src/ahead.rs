@@ -5,7 +5,7 @@ use crate::simd::fetch;
 
 /// Floats of a cache line.
 const LINE: usize = 16;
-/// Lines of a portion, at most: the processor can wait for no more at once.
+/// Lines of a portion, at most: where portions are few, the rest is left out rather than waited for.
 const MOST: usize = 32;
 
 /// What is left to ask for.

@@ -457,10 +457,10 @@ fn filter_sums(
                             let whole = if whole { images } else { 0 };
                             let steps =
                                 Steps { table: &table[..images * pixels], repeats: 1, advance: 0 };
-                            let portions = blocks.len() * portions(rows.len(), steps);
+                            let many = blocks.len() * portions(rows.len(), steps);
                             let [x_next, dy_next] = [(x, image), (dy, g.o * plane)]
                                 .map(|(x, len)| following(x, whole * len));
-                            let mut ahead = Ahead::new([x_next, dy_next], portions);
+                            let mut ahead = Ahead::new([x_next, dy_next], many);
                             for (block, sums) in blocks.iter().zip(sums.chunks_mut(sums_of)) {
                                 let v = &mut v[..images * pixels * block.width];
                                 let parts = v.chunks_exact_mut(pixels * block.width);

@@ -447,6 +447,7 @@ impl Plan {
                 let place =
                     |q: usize| (left + q) % split * (self.pitch / split) + (left + q) / split;
                 let (slab, rows) = (&mut slab[start * self.pitch..], end - start);
+                // Both parts in one pass over the plane.
                 if split == 2 {
                     let at = [place(0), place(1)];
                     unweave(level, [rows, w], &plane[shown..], w, slab, self.pitch, at);
