@@ -1,47 +1,90 @@
 //! Memory that is read soon, asked for while something else is computed: in portions so small that the
 //! processor never waits for them, as it does once it has asked for some twenty lines at once.
+//!
+//! Only addresses are kept, since any may be asked for, and nothing is read.
 
-use crate::simd::fetch;
+use crate::simd::fetch_line;
 
 /// Floats of a cache line.
 const LINE: usize = 16;
 /// Lines of a portion, at most: where portions are few, the rest is left out rather than waited for.
 const MOST: usize = 32;
 
-/// What is left to ask for.
-pub(crate) struct Ahead<'a> {
-    rest: [&'a [f32]; 2],
-    portions: [usize; 2],
+/// Rows of floats at equal distances.
+#[derive(Clone, Copy)]
+pub(crate) struct Memory {
+    at: *const f32,
+    rows: usize,
+    row: usize,
+    stride: usize,
 }
 
-impl<'a> Ahead<'a> {
-    /// Each of `data`, in about as many `portions`.
-    pub fn new(data: [&'a [f32]; 2], portions: usize) -> Self {
-        let portion = |data: &[f32]| {
-            data.len().div_ceil(portions.max(1)).next_multiple_of(LINE).min(MOST * LINE)
-        };
-        Ahead { rest: data, portions: data.map(portion) }
+impl Memory {
+    /// No memory at all.
+    pub const NONE: Memory = Memory { at: std::ptr::null(), rows: 0, row: 0, stride: 0 };
+
+    /// All of `data`.
+    #[inline(always)]
+    pub fn whole(data: &[f32]) -> Self {
+        Memory { at: data.as_ptr(), rows: 1, row: data.len(), stride: 0 }
     }
 
-    /// Asks for all of `data` too, in about as many `portions`, while `work` uses what it is given.
-    pub fn beside(&mut self, data: &[f32], portions: usize, work: impl FnOnce(&mut Ahead<'_>)) {
-        let [own, _] = self.rest;
-        let mut both = Ahead::new([own, data], portions);
-        both.portions[0] = self.portions[0];
-        work(&mut both);
-        self.rest[0] = &own[own.len() - both.rest[0].len()..];
+    /// The first `row` of every `stride` elements.
+    pub fn rows(data: &[f32], row: usize, stride: usize) -> Self {
+        Memory { at: data.as_ptr(), rows: data.len().div_ceil(stride), row, stride }
+    }
+}
+
+/// A memory of which some has been asked for.
+#[derive(Clone, Copy)]
+struct Asked {
+    memory: Memory,
+    /// What is left of the row that is the first of `memory` by now.
+    at: *const f32,
+    left: usize,
+    portion: usize,
+}
+
+impl Asked {
+    #[inline(always)]
+    fn new(memory: Memory, portions: usize) -> Self {
+        let all = memory.rows * memory.row;
+        let portion = all.div_ceil(portions.max(1)).next_multiple_of(LINE).min(MOST * LINE);
+        let left = if memory.rows == 0 { 0 } else { memory.row };
+        Asked { memory, at: memory.at, left, portion }
+    }
+}
+
+/// What is left to ask for.
+pub(crate) struct Ahead([Asked; 2]);
+
+impl Ahead {
+    /// Each of two memories, in about as many `portions`.
+    #[inline(always)]
+    pub fn new(memories: [Memory; 2], portions: usize) -> Self {
+        Ahead(memories.map(|memory| Asked::new(memory, portions)))
+    }
+
+    /// `memory` in place of the second.
+    pub fn beside(&mut self, memory: Memory, portions: usize) {
+        self.0[1] = Asked::new(memory, portions);
     }
 
     /// Asks for the next portion.
     #[inline(always)]
     pub fn fetch(&mut self) {
-        if self.rest.iter().all(|rest| rest.is_empty()) {
+        if self.0.iter().all(|asked| asked.left == 0) {
             return;
         }
-        for (rest, portion) in self.rest.iter_mut().zip(self.portions) {
-            let (now, later) = rest.split_at(portion.min(rest.len()));
-            fetch(now);
-            *rest = later;
+        for asked in &mut self.0 {
+            let now = asked.portion.min(asked.left);
+            (0..now).step_by(LINE).for_each(|i| fetch_line(asked.at.wrapping_add(i)));
+            (asked.at, asked.left) = (asked.at.wrapping_add(now), asked.left - now);
+            if asked.left == 0 && asked.memory.rows > 1 {
+                asked.memory.rows -= 1;
+                asked.memory.at = asked.memory.at.wrapping_add(asked.memory.stride);
+                (asked.at, asked.left) = (asked.memory.at, asked.memory.row);
+            }
         }
     }
 }

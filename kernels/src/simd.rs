@@ -176,14 +176,20 @@ pub(crate) use per_level;
 /// Asks for the cache lines of `data`, which the processor could not guess, without waiting.
 #[inline(always)]
 pub(crate) fn fetch(data: &[f32]) {
+    data.chunks(16).for_each(|line| fetch_line(line.as_ptr()));
+}
+
+/// The same of a single line, wherever it lies.
+#[inline(always)]
+pub(crate) fn fetch_line(at: *const f32) {
     #[cfg(target_arch = "x86_64")]
-    for line in data.chunks(16) {
+    {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: any address may be asked for, and x86-64 has the instruction.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = data;
+    let _ = at;
 }
 
 /// Whether every machine of the target has an instruction for [`mul_add`].

@@ -247,8 +247,7 @@ impl Plan<'_> {
             for pixel in (end..end + self.pass).step_by(64 / size_of::<f32>()) {
                 let first = (pixel / area * self.g.o + o) * area + pixel % area;
                 let ahead = dy.get(first..).unwrap_or_default().iter();
-                let first_of_line = |x| simd::fetch(std::slice::from_ref(x));
-                ahead.step_by(area).take(rows).for_each(first_of_line);
+                ahead.step_by(area).take(rows).for_each(|x| simd::fetch_line(x));
             }
             let terms = &lanes[..whole];
             if self.terms == Five::TERMS {

@@ -10,7 +10,7 @@
 use super::pack::Filters;
 use super::sums::{self, Four, HALF, Target, Term};
 use super::words::word;
-use crate::ahead::Ahead;
+use crate::ahead::{Ahead, Memory};
 #[cfg(target_arch = "x86_64")]
 use crate::lanes::Avx;
 use crate::lanes::{Lanes, Plain};
@@ -485,7 +485,7 @@ per_level! {
         let (pairs, passes) = (plan.pairs(), all.div_ceil(4 * plan.quads));
         let (row, area) = (g.how.stride * plan.pitch, images.area);
         let portions = passes * pairs * plan.rows.len() * plan.columns.len();
-        let mut ahead = Ahead::new(soon, portions);
+        let mut ahead = Ahead::new(soon.map(Memory::whole), portions);
         for pass in 0..passes {
             let o = pass * 4 * plan.quads;
             let words = &plan.words[(group * passes + pass) * plan.stretches * g.kw * c..];

@@ -9,7 +9,7 @@
 use super::gather::{Row, Steps, Write, gather_product, portions};
 use super::lines::{CHANNELS, Numbers, line_product};
 use super::plan::{Phase, Plan};
-use crate::ahead::Ahead;
+use crate::ahead::{Ahead, Memory};
 use crate::geom::ConvGeom;
 use crate::par::{chunks, scratch, threads};
 use crate::simd::{Level, level};
@@ -23,6 +23,9 @@ const HALF: usize = WIDTH / 2;
 
 /// Pixels of a tile, about.
 const TILE: usize = 16;
+
+/// Filters of a lone image, in floats, that the second cache may hold: they are not asked for ahead.
+const FEW: usize = 1 << 18;
 
 /// Whether `dx` is quicker so. The channels of an image, often one or three, may fill few lanes; the
 /// matrix of patches has a row for each of their taps.
@@ -46,7 +49,8 @@ pub(super) fn forward(g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32]) {
     };
     let lie =
         |group: usize, block: &Block| Numbers { data: of_block(group, block), step: 1, channel: k };
-    pass.run(x, y, &pack, Some(&lie));
+    let memory = |block: &Block| Memory::whole(&of_block(0, block)[..block.used * k]);
+    pass.run(x, y, &pack, Some(&lie), &memory);
 }
 
 /// [`forward`] with its filters at hand.
@@ -116,7 +120,9 @@ pub(super) fn dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
             v = later;
         }
     };
-    pass.run(dy, dx, &pack, None);
+    let memory =
+        |block: &Block| Memory::rows(&filters[block.first * taps..], block.used * taps, g.c * taps);
+    pass.run(dy, dx, &pack, None, &memory);
 }
 
 /// A pass, and what it knows before its numbers.
@@ -169,13 +175,14 @@ impl Pass {
     }
 
     /// `out` from `source`, with filters that `pack` packs, or in which each step's number follows the one
-    /// before: then `lie` finds them.
+    /// before: then `lie` finds them. Those of a lone image's block lie in `memory`.
     fn run(
         &self,
         source: &[f32],
         out: &mut [f32],
         pack: &(dyn Fn(usize, &Block, &mut [f32]) + Sync),
         lie: Option<Lie<'_>>,
+        memory: &(dyn Fn(&Block) -> Memory + Sync),
     ) {
         let Pass { plan, blocks, size, steps, .. } = self;
         let pixels = plan.out_h * plan.out_w;
@@ -185,16 +192,20 @@ impl Pass {
             let (level, each) = (level(), self.blocks_each(1));
             return chunks(out, each * size * pixels, |at, out| {
                 let blocks = &blocks[at * each..blocks.len().min((at + 1) * each)];
+                let next = |block: &Block| {
+                    let next = blocks.get((block.first - blocks[0].first) / size + 1);
+                    next.filter(|_| self.filters_len() > FEW).map_or(Memory::NONE, memory)
+                };
                 if let (true, Some(lie)) = (self.by_runs, lie) {
                     return self.compute(level, source, 0, blocks, out, |group, block, product| {
-                        product(lie(group, block));
+                        product(lie(group, block), next(block));
                     });
                 }
                 scratch(steps * WIDTH, |v| {
                     self.compute(level, source, 0, blocks, out, |group, block, product| {
                         let v = &mut v[..steps * block.width];
                         pack(group, block, v);
-                        product(block.packed(v));
+                        product(block.packed(v), next(block));
                     });
                 });
             });
@@ -216,9 +227,10 @@ impl Pass {
         let Pass { plan, blocks, size, .. } = self;
         let (level, pixels, size) = (level(), plan.out_h * plan.out_w, *size);
         let images = source.len() / plan.source_len();
-        let packed = |group: usize, block: &Block, product: &mut dyn FnMut(Numbers<'_>)| {
+        let packed = |group: usize, block: &Block, product: Product<'_>| {
             let at = group * blocks.len() + block.first / size;
-            product(block.packed(&filters[at * self.block_len()..][..self.steps * block.width]));
+            let v = &filters[at * self.block_len()..][..self.steps * block.width];
+            product(block.packed(v), Memory::NONE);
         };
         if images >= threads() {
             // Pieces of several chunks, and yet some pieces for each thread.
@@ -248,7 +260,7 @@ impl Pass {
         first: usize,
         blocks: &[Block],
         out: &mut [f32],
-        mut vectors: impl FnMut(usize, &Block, &mut dyn FnMut(Numbers<'_>)),
+        mut vectors: impl FnMut(usize, &Block, Product<'_>),
     ) {
         let plan = &self.plan;
         let plane = plan.out_h * plan.out_w;
@@ -263,7 +275,7 @@ impl Pass {
                 let group = (first + at * plan.images) % plan.groups;
                 let now = if plan.rows == plan.out_h { images * plan.source_len() } else { 0 };
                 let tiles = blocks.len() * plan.chunk_len() / TILE + 1;
-                let mut ahead = Ahead::new([following(source, now), &[]], tiles);
+                let mut ahead = Ahead::new([following(source, now), Memory::NONE], tiles);
                 for r in (0..plan.out_h).step_by(plan.rows) {
                     let pixels = plan.rows.min(plan.out_h - r) * plan.out_w;
                     let slab = if plan.in_place {
@@ -278,8 +290,13 @@ impl Pass {
                     let all = if pixels < full { 1 } else { plan.images };
                     for block in blocks {
                         let at = (block.first - blocks[0].first) * plane + r * plan.out_w;
-                        vectors(group, block, &mut |v| {
-                            let (out, ahead) = (&mut out[at..], &mut ahead);
+                        vectors(group, block, &mut |v, next| {
+                            let out = &mut out[at..];
+                            // After a lone image come none, but other filters.
+                            if plan.n == 1 {
+                                ahead = Ahead::new([next, Memory::NONE], self.portions(images));
+                            }
+                            let ahead = &mut ahead;
                             if self.by_runs
                                 && let [runs] = &runs[..]
                             {
@@ -310,9 +327,20 @@ impl Pass {
         });
     }
 
+    /// How often the product of a block with a chunk of `images` asks for memory ahead, about.
+    fn portions(&self, images: usize) -> usize {
+        let plan = &self.plan;
+        let pixels = images * plan.rows * plan.out_w;
+        if self.by_runs {
+            return pixels / TILE;
+        }
+        let asked = |phase: &Phase| portions(phase.pixels(pixels).len(), phase.steps());
+        plan.phases.iter().map(asked).sum()
+    }
+
     /// What a block writes of an image, which is best fetched before.
-    fn written<'a>(&self, block: &Block, out: &'a [f32]) -> &'a [f32] {
-        &out[..out.len().min(block.used * self.plan.out_h * self.plan.out_w)]
+    fn written(&self, block: &Block, out: &[f32]) -> Memory {
+        Memory::whole(&out[..out.len().min(block.used * self.plan.out_h * self.plan.out_w)])
     }
 
     /// One block of a chunk of `images` of `all` by `pixels`, whose `runs` are of several phases.
@@ -326,20 +354,19 @@ impl Pass {
         [images, pixels, all]: [usize; 3],
         out: &mut [f32],
         image: usize,
-        ahead: &mut Ahead<'_>,
+        ahead: &mut Ahead,
     ) {
         let plan = &self.plan;
         scratch(images * pixels * block.used, |phases| {
-            ahead.beside(self.written(block, out), images * pixels / TILE, |ahead| {
-                let mut rest = &mut phases[..];
-                for (at, (phase, runs)) in plan.phases.iter().zip(runs).enumerate() {
-                    let many = images * plan.phase_len(at, pixels);
-                    let (now, later) = rest.split_at_mut(many * block.used);
-                    let runs = &runs[..runs.len() / all * images];
-                    line_product(level, slab, runs, phase.steps(), v, block.used, now, many, ahead);
-                    (rest, v.data) = (later, &v.data[phase.steps().len() * v.step..]);
-                }
-            });
+            ahead.beside(self.written(block, out), self.portions(images));
+            let mut rest = &mut phases[..];
+            for (at, (phase, runs)) in plan.phases.iter().zip(runs).enumerate() {
+                let many = images * plan.phase_len(at, pixels);
+                let (now, later) = rest.split_at_mut(many * block.used);
+                let runs = &runs[..runs.len() / all * images];
+                line_product(level, slab, runs, phase.steps(), v, block.used, now, many, ahead);
+                (rest, v.data) = (later, &v.data[phase.steps().len() * v.step..]);
+            }
             plan.weave(level, [images, pixels], block.used, phases, out, image);
         });
     }
@@ -355,23 +382,19 @@ impl Pass {
         pixels: usize,
         out: &mut [f32],
         image: usize,
-        ahead: &mut Ahead<'_>,
+        ahead: &mut Ahead,
     ) {
         let plan = &self.plan;
         scratch(images * pixels * block.width, |tile| {
-            let asked =
-                |phase: &Phase| portions(phase.pixels(images * pixels).len(), phase.steps());
-            let many = plan.phases.iter().map(asked).sum();
-            ahead.beside(self.written(block, out), many, |ahead| {
-                for phase in &plan.phases {
-                    let (rows, mut write) = (phase.pixels(images * pixels), Write::Over);
-                    for (at, steps) in phase.parts() {
-                        let (now, later) = v.split_at(steps.len() * block.width);
-                        block.product(level, &slab[at..], rows, steps, now, write, tile, ahead);
-                        (v, write) = (later, Write::Add);
-                    }
+            ahead.beside(self.written(block, out), self.portions(images));
+            for phase in &plan.phases {
+                let (rows, mut write) = (phase.pixels(images * pixels), Write::Over);
+                for (at, steps) in phase.parts() {
+                    let (now, later) = v.split_at(steps.len() * block.width);
+                    block.product(level, &slab[at..], rows, steps, now, write, tile, ahead);
+                    (v, write) = (later, Write::Add);
                 }
-            });
+            }
             let tiles = tile.chunks_exact(pixels * block.width);
             for (tile, out) in tiles.zip(out.chunks_mut(image)) {
                 block.deinterleave(level, tile, plan.out_h * plan.out_w, out);
@@ -487,10 +510,13 @@ fn filter_sums(
 }
 
 /// What follows the first `now` elements, as many again.
-fn following(data: &[f32], now: usize) -> &[f32] {
+fn following(data: &[f32], now: usize) -> Memory {
     let later = &data[now.min(data.len())..];
-    &later[..now.min(later.len())]
+    Memory::whole(&later[..now.min(later.len())])
 }
+
+/// What uses the filters of a block, and knows where those of the next lie if they come from memory.
+type Product<'a> = &'a mut dyn FnMut(Numbers<'_>, Memory);
 
 /// Finds the filters of a block of a group where they lie.
 type Lie<'a> = &'a (dyn Fn(usize, &Block) -> Numbers<'a> + Sync);
@@ -567,7 +593,7 @@ impl Block {
         v: &[f32],
         write: Write,
         out: &mut [f32],
-        ahead: &mut Ahead<'_>,
+        ahead: &mut Ahead,
     ) {
         if self.width == WIDTH {
             let (v, out) = (v.as_chunks().0, out.as_chunks_mut().0);

@@ -99,7 +99,7 @@ per_level! {
         v: &[[f32; L]],
         write: Write,
         out: &mut [[f32; L]],
-        ahead: &mut Ahead<'_>,
+        ahead: &mut Ahead,
     ) {
         let Row { base, slot } = Row::last(rows);
         assert_eq!(v.len(), steps.len(), "gather_product: one vector a step");
@@ -149,7 +149,7 @@ unsafe fn tile_of<E: Eight, const L: usize>(
     v: &[[f32; L]],
     write: Write,
     out: &mut [[f32; L]],
-    ahead: &mut Ahead<'_>,
+    ahead: &mut Ahead,
 ) {
     let (v, x) = (v.as_ptr().cast(), x.as_ptr());
     let out = out.as_mut_ptr().cast();
@@ -185,7 +185,7 @@ unsafe fn tile<E: Eight, const P: usize, const V: usize>(
     mut v: *const f32,
     write: Write,
     out: *mut f32,
-    ahead: &mut Ahead<'_>,
+    ahead: &mut Ahead,
 ) {
     // SAFETY: base plus offset lies inside x, v moves on once a step, there are P rows, and the
     // slots lie inside out. The pointer x[p] alone may lie anywhere, so it is made by wrapping.

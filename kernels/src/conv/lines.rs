@@ -43,7 +43,7 @@ per_level! {
         channels: usize,
         out: &mut [f32],
         plane: usize,
-        ahead: &mut Ahead<'_>,
+        ahead: &mut Ahead,
     ) {
         assert!((1..=CHANNELS).contains(&channels), "line_product: {channels} channels");
         let Row { base, slot } = Row::last(runs);
@@ -93,7 +93,7 @@ unsafe fn tiles<E: Eight, const PACKED: bool>(
     channels: usize,
     out: &mut [f32],
     plane: usize,
-    ahead: &mut Ahead<'_>,
+    ahead: &mut Ahead,
 ) {
     let (x, out) = (x.as_ptr(), out.as_mut_ptr());
     // SAFETY: as asked for; and a tile has C channels and V runs.
@@ -122,7 +122,7 @@ unsafe fn cut<E: Eight, const PACKED: bool, const C: usize, const V: usize>(
     w: Numbers<'_>,
     out: *mut f32,
     plane: usize,
-    ahead: &mut Ahead<'_>,
+    ahead: &mut Ahead,
 ) {
     let (whole, rest) = runs.as_chunks::<V>();
     for runs in whole {

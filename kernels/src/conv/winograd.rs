@@ -13,7 +13,7 @@
 //! Lanes are channels throughout: images are turned to channels last, computed on, and turned back.
 
 use super::gather::{Row, Steps, Write, gather_product, index};
-use crate::ahead::Ahead;
+use crate::ahead::{Ahead, Memory};
 use crate::geom::ConvGeom;
 use crate::lanes::{EIGHT, Lanes, Plain};
 use crate::par::{chunks, scratch};
@@ -219,7 +219,7 @@ fn product(
     width: usize,
     m: &mut [f32],
 ) {
-    let ahead = &mut Ahead::new([&[], &[]], 1);
+    let ahead = &mut Ahead::new([Memory::NONE; 2], 1);
     if width == EIGHT {
         let (u, m) = (u.as_chunks().0, m.as_chunks_mut().0);
         gather_product::<EIGHT>(level, v, rows, steps, u, Write::Over, m, ahead);
