@@ -29,6 +29,11 @@ impl Memory {
         Memory { at: data.as_ptr(), rows: 1, row: data.len(), stride: 0 }
     }
 
+    /// As much again after its last row, whatever is there.
+    pub fn beyond(self) -> Self {
+        Memory { at: self.at.wrapping_add(self.rows * self.row.max(self.stride)), ..self }
+    }
+
     /// The first `row` of every `stride` elements.
     pub fn rows(data: &[f32], row: usize, stride: usize) -> Self {
         Memory { at: data.as_ptr(), rows: data.len().div_ceil(stride), row, stride }

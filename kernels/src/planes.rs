@@ -194,31 +194,6 @@ per_level! {
 }
 
 per_level! {
-    /// A plane of `rows` by twice `cols` from four of every second row and column: from those of even rows
-    /// and of odd rows, each time even columns and odd ones.
-    pub(crate) fn weave[](
-        size: [usize; 2],
-        even: [&[f32]; 2],
-        odd: [&[f32]; 2],
-        y: &mut [f32],
-    ) {
-        let [rows, cols] = size;
-        for (i, y) in y[..rows * 2 * cols].chunks_exact_mut(2 * cols).enumerate() {
-            let [left, right] = if i % 2 == 0 { even } else { odd };
-            let (left, right) = (&left[i / 2 * cols..][..cols], &right[i / 2 * cols..][..cols]);
-            let ((l8, l), (r8, r)) = (left.as_chunks::<8>(), right.as_chunks::<8>());
-            let (y16, y) = y.split_at_mut(16 * l8.len());
-            for ((y, l), r) in y16.as_chunks_mut::<16>().0.iter_mut().zip(l8).zip(r8) {
-                *y = std::array::from_fn(|i| if i % 2 == 0 { l[i / 2] } else { r[i / 2] });
-            }
-            for ((y, l), r) in y.as_chunks_mut::<2>().0.iter_mut().zip(l).zip(r) {
-                *y = [*l, *r];
-            }
-        }
-    }
-}
-
-per_level! {
     /// Copies `rows` by `cols` pixels of `x`, rows a `stride` apart, to rows of `y` a `pitch` apart: the
     /// even columns of each from the first place `at` on, the odd ones from the second.
     pub(crate) fn unweave[](

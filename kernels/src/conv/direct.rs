@@ -7,7 +7,7 @@
 //! images, nor threads can change it. The filter's gradient sums chunk by chunk, images in order.
 
 use super::gather::{Row, Steps, Write, gather_product, portions};
-use super::lines::{CHANNELS, Numbers, line_product};
+use super::lines::{CHANNELS, Numbers, RUN, line_product};
 use super::plan::{Phase, Plan};
 use crate::ahead::{Ahead, Memory};
 use crate::geom::ConvGeom;
@@ -302,19 +302,12 @@ impl Pass {
                             {
                                 let (steps, many) = (plan.phases[0].steps(), block.used);
                                 let runs = &runs[..runs.len() / all * images];
-                                line_product(level, slab, runs, steps, v, many, out, plane, ahead);
-                            } else if self.by_runs {
-                                self.by_phases(
-                                    level,
-                                    block,
-                                    slab,
-                                    v,
-                                    runs,
-                                    [images, pixels, all],
-                                    out,
-                                    image,
-                                    ahead,
+                                line_product(
+                                    level, slab, runs, steps, v, many, None, out, plane, ahead,
                                 );
+                            } else if self.by_runs {
+                                let images = [images, all];
+                                self.by_phases(level, block, slab, v, runs, images, out, ahead);
                             } else {
                                 self.by_channels(
                                     level, block, slab, v.data, images, pixels, out, image, ahead,
@@ -343,7 +336,7 @@ impl Pass {
         Memory::whole(&out[..out.len().min(block.used * self.plan.out_h * self.plan.out_w)])
     }
 
-    /// One block of a chunk of `images` of `all` by `pixels`, whose `runs` are of several phases.
+    /// One block of a chunk of `images` of `all`, whose `runs` are of several phases.
     fn by_phases(
         &self,
         level: Level,
@@ -351,24 +344,29 @@ impl Pass {
         slab: &[f32],
         mut v: Numbers<'_>,
         runs: &[Vec<Row>],
-        [images, pixels, all]: [usize; 3],
+        [images, all]: [usize; 2],
         out: &mut [f32],
-        image: usize,
         ahead: &mut Ahead,
     ) {
         let plan = &self.plan;
-        scratch(images * pixels * block.used, |phases| {
-            ahead.beside(self.written(block, out), self.portions(images));
-            let mut rest = &mut phases[..];
-            for (at, (phase, runs)) in plan.phases.iter().zip(runs).enumerate() {
-                let many = images * plan.phase_len(at, pixels);
-                let (now, later) = rest.split_at_mut(many * block.used);
+        let plane = plan.out_h * plan.out_w;
+        // The next block's outputs, since this one writes all of its own from early on.
+        ahead.beside(self.written(block, out).beyond(), self.portions(images));
+        let mut product =
+            |phase: &Phase, runs: &[Row], evens: Option<&[f32]>, out: &mut [f32], plane| {
                 let runs = &runs[..runs.len() / all * images];
-                line_product(level, slab, runs, phase.steps(), v, block.used, now, many, ahead);
-                (rest, v.data) = (later, &v.data[phase.steps().len() * v.step..]);
-            }
-            plan.weave(level, [images, pixels], block.used, phases, out, image);
-        });
+                let steps = phase.steps();
+                line_product(level, slab, runs, steps, v, block.used, evens, out, plane, ahead);
+                v.data = &v.data[steps.len() * v.step..];
+            };
+        // Rows of even columns, and then those of odd ones in between.
+        for (phases, runs) in plan.phases.chunks_exact(2).zip(runs.chunks_exact(2)) {
+            let many = runs[0].len() / all * images * RUN;
+            scratch(many * block.used, |evens| {
+                product(&phases[0], &runs[0], None, evens, many);
+                product(&phases[1], &runs[1], Some(evens), out, plane);
+            });
+        }
     }
 
     /// One block of a chunk of `images` by `pixels`, from one image to the next `image` elements.

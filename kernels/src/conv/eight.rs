@@ -15,6 +15,8 @@ pub(super) trait Eight: Copy {
     unsafe fn load(from: *const f32) -> Self;
     unsafe fn store(self, to: *mut f32);
     unsafe fn add(self, other: Self) -> Self;
+    /// The floats of both in turn, first the first of `self`.
+    unsafe fn weave(self, other: Self) -> (Self, Self);
     /// `self·a + b`
     unsafe fn mul_add(self, a: Self, b: Self) -> Self;
 }
@@ -42,6 +44,11 @@ impl Eight for [f32; 8] {
     #[inline(always)]
     unsafe fn add(self, other: Self) -> Self {
         std::array::from_fn(|l| self[l] + other[l])
+    }
+    #[inline(always)]
+    unsafe fn weave(self, other: Self) -> (Self, Self) {
+        let from = |at: usize| if at.is_multiple_of(2) { self[at / 2] } else { other[at / 2] };
+        (std::array::from_fn(from), std::array::from_fn(|l| from(l + 8)))
     }
     #[inline(always)]
     unsafe fn mul_add(self, a: Self, b: Self) -> Self {
@@ -79,6 +86,17 @@ mod avx {
         unsafe fn add(self, other: Self) -> Self {
             // SAFETY: as above.
             unsafe { _mm256_add_ps(self, other) }
+        }
+        #[inline(always)]
+        unsafe fn weave(self, other: Self) -> (Self, Self) {
+            // SAFETY: as above.
+            unsafe {
+                // Of each half the first floats, and the last.
+                let (first, last) =
+                    (_mm256_unpacklo_ps(self, other), _mm256_unpackhi_ps(self, other));
+                let low = _mm256_permute2f128_ps::<0x20>(first, last);
+                (low, _mm256_permute2f128_ps::<0x31>(first, last))
+            }
         }
         #[inline(always)]
         unsafe fn mul_add(self, a: Self, b: Self) -> Self {

@@ -9,7 +9,7 @@ use super::gather::{Row, Steps, index};
 use super::lines::RUN;
 use crate::geom::ConvGeom;
 use crate::par::scratch;
-use crate::planes::{Grid, copy, unweave, weave};
+use crate::planes::{Grid, copy, unweave};
 use crate::simd::Level;
 use std::ops::Range;
 
@@ -310,30 +310,40 @@ impl Plan {
         if self.pitch == self.out_w { rows * self.out_w } else { self.out_w }
     }
 
-    /// The outputs of a chunk by runs for each phase. Their slots count from the first pixel of the chunk
-    /// on, or, where there are several phases, among the pixels of their own.
+    /// The outputs of a chunk by runs for each phase. Where there are several phases, those of even columns
+    /// have their runs end to end, and those of odd ones their slots where these come in between.
     pub(super) fn runs(&self, images: usize, pixels: usize) -> Vec<Vec<Row>> {
         if self.panels {
             return vec![self.runs_of_panels(images, pixels)];
         }
+        // Where an output of a full chunk lies among the images.
+        let slot = |at: usize| {
+            let full = self.rows * self.out_w;
+            at / full * self.lanes * self.out_h * self.out_w + at % full
+        };
         let [phase] = &self.phases[..] else {
             let cols = self.out_w / 2;
-            let runs = |phase: &Phase| {
+            let runs = |(at, phase): (usize, &Phase)| {
                 let pixels = phase.pixels(images * pixels);
                 let places = |first| starts(cols, RUN).map(move |j| first + j);
                 let places = (0..pixels.len()).step_by(cols).flat_map(places);
-                places.map(|at| Row { base: pixels[at].base, slot: index(at) }).collect()
+                let run = |(run, place): (usize, usize)| {
+                    let Row { base, slot: odd } = pixels[place];
+                    let slot = if at % 2 == 0 { run * RUN } else { slot(odd as usize - 1) };
+                    Row { base, slot: index(slot) }
+                };
+                places.enumerate().map(run).collect()
             };
-            return self.phases.iter().map(runs).collect();
+            return self.phases.iter().enumerate().map(runs).collect();
         };
         let line = self.line().min(pixels);
         let mut runs = Vec::new();
         for image in 0..images {
-            let slot = |at: usize| index(image * self.lanes * self.out_h * self.out_w + at);
-            let pixel = |at: usize| phase.pixels[image * self.rows * self.out_w + at];
             for first in (0..pixels).step_by(line) {
-                let places = starts(line, RUN).map(|j| first + j);
-                runs.extend(places.map(|at| Row { base: pixel(at).base, slot: slot(at) }));
+                let places = starts(line, RUN).map(|j| image * self.rows * self.out_w + first + j);
+                runs.extend(
+                    places.map(|at| Row { base: phase.pixels[at].base, slot: index(slot(at)) }),
+                );
             }
         }
         vec![runs]
@@ -364,39 +374,6 @@ impl Plan {
     /// Elements between two images of the source.
     pub(super) fn source_len(&self) -> usize {
         self.source.channels * self.source.h * self.source.w
-    }
-
-    /// Puts the pixels of four phases, of a chunk of `images` by `pixels`, where they belong. In `phases` they
-    /// are phases by `channels` by images; in `out` images, `image` elements apart, by channels.
-    pub(super) fn weave(
-        &self,
-        level: Level,
-        [images, pixels]: [usize; 2],
-        channels: usize,
-        phases: &[f32],
-        out: &mut [f32],
-        image: usize,
-    ) {
-        let (rows, cols) = (pixels / self.out_w, self.out_w / 2);
-        let [many_even, many_odd] = [0, 2].map(|at| self.phase_len(at, pixels));
-        let (even, odd) = phases.split_at(2 * channels * images * many_even);
-        let (a, b) = even.split_at(even.len() / 2);
-        let (c, d) = odd.split_at(odd.len() / 2);
-        for channel in 0..channels {
-            for n in 0..images {
-                let at = channel * images + n;
-                let [a, b] = [a, b].map(|plane| &plane[at * many_even..]);
-                let [c, d] = [c, d].map(|plane| &plane[at * many_odd..]);
-                let out = &mut out[n * image + channel * self.out_h * self.out_w..];
-                weave(level, [rows, cols], [a, b], [c, d], out);
-            }
-        }
-    }
-
-    /// Pixels of one of four phases among the first `pixels` of an image, of which each sees every second
-    /// row and column.
-    pub(super) fn phase_len(&self, at: usize, pixels: usize) -> usize {
-        (pixels / self.out_w + 1 - at / 2) / 2 * (self.out_w / 2)
     }
 
     /// Elements of a slab of all channels.
