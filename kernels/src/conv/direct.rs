@@ -274,8 +274,8 @@ impl Pass {
                 let images = out.len() / image;
                 let group = (first + at * plan.images) % plan.groups;
                 let now = if plan.rows == plan.out_h { images * plan.source_len() } else { 0 };
-                let tiles = blocks.len() * plan.chunk_len() / TILE + 1;
-                let mut ahead = Ahead::new([following(source, now), Memory::NONE], tiles);
+                let portions = blocks.len() * self.portions(images);
+                let mut ahead = Ahead::new([following(source, now), Memory::NONE], portions);
                 for r in (0..plan.out_h).step_by(plan.rows) {
                     let pixels = plan.rows.min(plan.out_h - r) * plan.out_w;
                     let slab = if plan.in_place {
