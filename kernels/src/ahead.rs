@@ -93,3 +93,34 @@ impl Ahead {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_is_asked_for_to_its_end() {
+        let data = vec![0.0; 950];
+        // Of the rows the last begins before the end of the data.
+        for (memory, rows, row) in [
+            (Memory::NONE, 0, 0),
+            (Memory::whole(&data), 1, 950),
+            (Memory::rows(&data, 20, 100), 10, 20),
+            (Memory::rows(&data, 16, 16), 60, 16),
+        ] {
+            for portions in [1, 3, 1000] {
+                let mut ahead = Ahead::new([Memory::NONE, memory], portions);
+                let mut asked = 0;
+                while ahead.0[1].left > 0 {
+                    let before = (ahead.0[1].memory.rows, ahead.0[1].left);
+                    ahead.fetch();
+                    let Asked { memory, left, at, .. } = ahead.0[1];
+                    asked += (before.0 - memory.rows) * row + before.1 - left;
+                    let place = (rows - memory.rows) * memory.stride + row - left;
+                    assert_eq!(at, data.as_ptr().wrapping_add(place), "{rows} of {row}");
+                }
+                assert_eq!(asked, rows * row, "{rows} of {row} in {portions}");
+            }
+        }
+    }
+}

@@ -289,7 +289,8 @@ impl Plan {
             let runs = self.neighbours() && self.shortest_line() >= RUN;
             return self.panels || runs && by_runs <= by_channels;
         }
-        // Phases of every second column, woven together at the end. They are as large, but for a row.
+        // Phases of every second column, woven together as they are stored. They are as large, but for a
+        // row.
         let two = self.down.1 == 2 && self.out_w.is_multiple_of(2);
         let (cols, phases) = (self.out_w / 2, self.phases.len());
         let steps = self.phases.iter().map(|phase| phase.steps().len()).sum::<usize>();
