@@ -26,12 +26,12 @@ impl Memory {
     /// All of `data`.
     #[inline(always)]
     pub fn whole(data: &[f32]) -> Self {
-        Memory { at: data.as_ptr(), rows: 1, row: data.len(), stride: 0 }
+        Memory { at: data.as_ptr(), rows: 1, row: data.len(), stride: data.len() }
     }
 
     /// As much again after its last row, whatever is there.
     pub fn beyond(self) -> Self {
-        Memory { at: self.at.wrapping_add(self.rows * self.row.max(self.stride)), ..self }
+        Memory { at: self.at.wrapping_add(self.rows * self.stride), ..self }
     }
 
     /// The first `row` of every `stride` elements.
@@ -43,9 +43,9 @@ impl Memory {
 /// A memory of which some has been asked for.
 #[derive(Clone, Copy)]
 struct Asked {
+    /// From what comes next on.
     memory: Memory,
-    /// What is left of the row that is the first of `memory` by now.
-    at: *const f32,
+    /// What is left of its first row.
     left: usize,
     portion: usize,
 }
@@ -56,7 +56,7 @@ impl Asked {
         let all = memory.rows * memory.row;
         let portion = all.div_ceil(portions.max(1)).next_multiple_of(LINE).min(MOST * LINE);
         let left = if memory.rows == 0 { 0 } else { memory.row };
-        Asked { memory, at: memory.at, left, portion }
+        Asked { memory, left, portion }
     }
 }
 
@@ -81,14 +81,15 @@ impl Ahead {
         if self.0.iter().all(|asked| asked.left == 0) {
             return;
         }
-        for asked in &mut self.0 {
-            let now = asked.portion.min(asked.left);
-            (0..now).step_by(LINE).for_each(|i| fetch_line(asked.at.wrapping_add(i)));
-            (asked.at, asked.left) = (asked.at.wrapping_add(now), asked.left - now);
-            if asked.left == 0 && asked.memory.rows > 1 {
-                asked.memory.rows -= 1;
-                asked.memory.at = asked.memory.at.wrapping_add(asked.memory.stride);
-                (asked.at, asked.left) = (asked.memory.at, asked.memory.row);
+        for Asked { memory, left, portion } in &mut self.0 {
+            let now = (*left).min(*portion);
+            (0..now).step_by(LINE).for_each(|i| fetch_line(memory.at.wrapping_add(i)));
+            memory.at = memory.at.wrapping_add(now);
+            *left -= now;
+            if *left == 0 && memory.rows > 1 {
+                memory.rows -= 1;
+                memory.at = memory.at.wrapping_add(memory.stride - memory.row);
+                *left = memory.row;
             }
         }
     }
@@ -114,10 +115,10 @@ mod tests {
                 while ahead.0[1].left > 0 {
                     let before = (ahead.0[1].memory.rows, ahead.0[1].left);
                     ahead.fetch();
-                    let Asked { memory, left, at, .. } = ahead.0[1];
+                    let Asked { memory, left, .. } = ahead.0[1];
                     asked += (before.0 - memory.rows) * row + before.1 - left;
                     let place = (rows - memory.rows) * memory.stride + row - left;
-                    assert_eq!(at, data.as_ptr().wrapping_add(place), "{rows} of {row}");
+                    assert_eq!(memory.at, data.as_ptr().wrapping_add(place), "{rows} of {row}");
                 }
                 assert_eq!(asked, rows * row, "{rows} of {row} in {portions}");
             }
