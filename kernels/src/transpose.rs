@@ -105,24 +105,29 @@ fn matrix<const FUSED: bool>(
         }
         return;
     }
+    let mut line = |[i, j]: [usize; 2], many: usize, [down, right]: [usize; 2]| {
+        let (x, y) = (&x[i * x_stride + j..], &mut y[j * y_stride + i..]);
+        let steps = [8 * (down * x_stride + right), 8 * (right * y_stride + down)];
+        squares_in_line::<FUSED>(many, x, x_stride, y, y_stride, steps);
+    };
     // Where eight do not divide the size, the last square overlaps the one before, unless it
     // would do so for a single row or column.
-    let squares = |size: usize| if size % 8 == 1 { size / 8 } else { size.div_ceil(8) };
-    let starts = |size: usize| (0..squares(size)).map(move |at| (at * 8).min(size - 8));
-    let mut square = |i: usize, j: usize| {
-        square::<FUSED>(&x[i * x_stride + j..], x_stride, &mut y[j * y_stride + i..], y_stride);
-    };
+    let last = |size: usize| (size % 8 > 1).then(|| size - 8);
+    let starts = |size: usize| (0..size / 8).map(|at| at * 8).chain(last(size));
     // The long way inside: eight rows far apart may have to share one set of the cache, which
     // holds eight lines and no more.
     if rows < cols {
-        for strip in (0..squares(cols)).step_by(STRIP) {
-            for i in starts(rows) {
-                starts(cols).skip(strip).take(STRIP).for_each(|j| square(i, j));
-            }
+        let whole = cols / 8;
+        for strip in (0..whole).step_by(STRIP) {
+            starts(rows).for_each(|i| line([i, strip * 8], STRIP.min(whole - strip), [0, 1]));
+        }
+        if let Some(j) = last(cols) {
+            starts(rows).for_each(|i| line([i, j], 1, [0, 1]));
         }
     } else {
         for j in starts(cols) {
-            starts(rows).for_each(|i| square(i, j));
+            line([0, j], rows / 8, [1, 0]);
+            last(rows).into_iter().for_each(|i| line([i, j], 1, [1, 0]));
         }
     }
     if cols % 8 == 1 {
@@ -140,24 +145,41 @@ fn matrix<const FUSED: bool>(
     }
 }
 
-/// One square of eight by eight.
+/// Squares of eight by eight, from one to the next so many elements of `x` and of `y`.
 #[inline(always)]
-fn square<const FUSED: bool>(x: &[f32], x_stride: usize, y: &mut [f32], y_stride: usize) {
-    assert!(7 * x_stride + 8 <= x.len() && 7 * y_stride + 8 <= y.len());
+fn squares_in_line<const FUSED: bool>(
+    many: usize,
+    x: &[f32],
+    x_stride: usize,
+    y: &mut [f32],
+    y_stride: usize,
+    [x_step, y_step]: [usize; 2],
+) {
+    let last = many - 1;
+    assert!(last * x_step + 7 * x_stride + 8 <= x.len());
+    assert!(last * y_step + 7 * y_stride + 8 <= y.len());
     #[cfg(target_arch = "x86_64")]
     if FUSED {
-        // SAFETY: on x86-64 `FUSED` says that FMA is there, which implies AVX; and the assert above
-        // puts eight rows of eight inside each slice.
-        return unsafe { square_avx(x.as_ptr(), x_stride, y.as_mut_ptr(), y_stride) };
+        for at in 0..many {
+            // SAFETY: on x86-64 `FUSED` says that FMA is there, which implies AVX; and the asserts above
+            // put eight rows of eight inside each slice, for the last square as well.
+            unsafe {
+                let (x, y) = (x.as_ptr().add(at * x_step), y.as_mut_ptr().add(at * y_step));
+                square_avx(x, x_stride, y, y_stride);
+            }
+        }
+        return;
     }
-    for j in 0..8 {
-        for i in 0..8 {
-            y[j * y_stride + i] = x[i * x_stride + j];
+    for at in 0..many {
+        for j in 0..8 {
+            for i in 0..8 {
+                y[at * y_step + j * y_stride + i] = x[at * x_step + i * x_stride + j];
+            }
         }
     }
 }
 
-/// The same by exchanges between registers; the compiler would take the numbers one by one.
+/// One square by exchanges between registers; the compiler would take the numbers one by one.
 ///
 /// # Safety
 /// Eight rows of eight, their strides apart, lie at `x` and at `y`.

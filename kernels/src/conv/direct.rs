@@ -11,7 +11,8 @@ use super::lines::{CHANNELS, Numbers, RUN, line_product};
 use super::plan::{Phase, Plan};
 use crate::ahead::{Ahead, Memory};
 use crate::geom::ConvGeom;
-use crate::par::{chunks, scratch, threads};
+use crate::par::{GRAIN, chunks, scratch, threads};
+use crate::planes::spread;
 use crate::simd::{Level, level};
 use crate::transpose::{transpose, transpose_many};
 use std::ops::Range;
@@ -85,6 +86,20 @@ impl Prepared {
 
 pub(super) fn dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
     let (level, taps, filters) = (level(), g.kh * g.kw, w);
+    if taps == 1 && g.how.pad == 0 && g.how.stride > 1 {
+        // The one tap reaches only the pixels at multiples of the stride.
+        let reached = ConvGeom { h: g.oh, w: g.ow, how: g.how.stride(1), ..*g };
+        return scratch(reached.x_len(), |sums| {
+            self::dx(&reached, w, dy, sums);
+            let (few, plane) = (g.oh * g.ow, g.h * g.w);
+            let planes = (GRAIN / plane).max(1);
+            chunks(dx, planes * plane, |at, dx| {
+                let sums = sums[at * planes * few..].chunks_exact(few);
+                let planes = dx.chunks_exact_mut(plane).zip(sums);
+                planes.for_each(|(dx, few)| spread(level, few, g.ow, g.how.stride, g.w, dx));
+            });
+        });
+    }
     let (all, g) = (g, &group(g));
     let pass = Pass::new(Plan::dx(g).of_one_tap().of(all));
     let plan = &pass.plan;

@@ -113,14 +113,10 @@ per_level! {
         );
         let mut rows = rows;
         while !rows.is_empty() {
-            // Two tiles of four rather than one of six and one of two, whose few sums would wait
-            // for one another.
-            let many = match rows.len() {
-                left @ 0..=ROWS => left,
-                left @ 7..=9 => left.div_ceil(2),
-                _ => ROWS,
-            };
-            let (now, later) = rows.split_at(many);
+            // Of about as many rows each: a tile of one or two has so few sums that they wait for
+            // one another.
+            let tiles = rows.len().div_ceil(ROWS);
+            let (now, later) = rows.split_at(rows.len().div_ceil(tiles));
             #[cfg(target_arch = "x86_64")]
             if FUSED {
                 // SAFETY: the asserts above hold for all rows and steps; and on x86-64 `FUSED` says

@@ -18,9 +18,10 @@ pub(super) fn suits(g: &ConvGeom) -> bool {
 }
 
 /// Whether they are for `dx`: a single tap that sees only some of the pixels, so that the columns are
-/// those pixels.
+/// those pixels; but not where these are so few that their channels are taken side by side.
 pub(super) fn suits_dx(g: &ConvGeom) -> bool {
-    g.kh * g.kw == 1 && g.how.pad == 0 && g.how.stride > 1
+    let few = g.oh * g.ow < 64;
+    g.kh * g.kw == 1 && g.how.pad == 0 && g.how.stride > 1 && !few
 }
 
 fn is_its_own_matrix(g: &ConvGeom) -> bool {

@@ -26,6 +26,9 @@ const IN_PLACE: usize = 3 << 15;
 const FEW: usize = 128;
 /// Steps, about, after which a long sum rests in memory, lest its vectors fill the second cache.
 const PART: usize = 2048;
+/// The same for single taps, each of which reads lines of its own: the first cache is to hold them, and the
+/// vectors, from one tile to the next.
+const PART_OF_ONE_TAP: usize = 128;
 /// Pixels of a panel.
 const PANEL: usize = 2 * RUN;
 /// Floats of a cache line.
@@ -238,24 +241,21 @@ impl Plan {
 
     /// The same for filters of a single tap, which need no slab, or one of panels.
     pub(super) fn of_one_tap(mut self) -> Self {
-        let flat =
-            self.pitch == self.out_w && self.source.top == 0 && self.shortest_line() >= PANEL;
-        if let [Phase { offsets, .. }] = &self.phases[..]
-            && flat
-            && offsets[..] == [0]
-            && self.by_runs()
-        {
-            let Source { channels, h, w, keep, .. } = self.source;
-            if keep == 1 && channels * h * w <= IN_PLACE && !(h * w).is_multiple_of(8 * LINE) {
-                self.in_place = true;
-                (self.plane, self.image) = (h * w, channels * h * w);
-                let pixels = self.pixels(|i| Some(i * w), Some);
-                self.phases = vec![Phase::new(vec![0], vec![0], channels, h * w, pixels)];
-                return self;
-            }
+        let Source { channels, h, w, keep, top, .. } = self.source;
+        let flat = self.pitch == self.out_w && top == 0;
+        let one_tap = matches!(&self.phases[..], [phase] if phase.offsets[..] == [0]);
+        if !flat || !one_tap {
+            return self;
+        }
+        if keep == 1 && channels * h * w <= IN_PLACE && !(h * w).is_multiple_of(8 * LINE) {
+            self.in_place = true;
+            (self.plane, self.image) = (h * w, channels * h * w);
+            let pixels = self.pixels(|i| Some(i * w), Some);
+            self.phases = vec![Phase::new(vec![0], vec![0], channels, h * w, pixels)];
+        } else if self.shortest_line() >= PANEL && self.by_runs() {
             (self.panels, self.plane) = (true, PANEL);
             self.image = self.line().div_ceil(PANEL) * self.panel();
-            self.phases = vec![Phase::new(vec![0], vec![0], self.source.channels, PANEL, vec![])];
+            self.phases = vec![Phase::new(vec![0], vec![0], channels, PANEL, vec![])];
         }
         self
     }
@@ -510,7 +510,8 @@ impl Phase {
     /// The same in parts of about [`PART`] steps, and where in the slab each part starts.
     pub(super) fn parts(&self) -> impl Iterator<Item = (usize, Steps<'_>)> {
         let all = self.steps();
-        let parts = all.len().div_ceil(PART).max(1);
+        let part = if self.offsets.len() == 1 { PART_OF_ONE_TAP } else { PART };
+        let parts = all.len().div_ceil(part).max(1);
         let each = all.repeats.div_ceil(parts).max(1);
         (0..all.repeats).step_by(each).map(move |first| {
             let repeats = each.min(all.repeats - first);
