@@ -87,16 +87,16 @@ impl Prepared {
 pub(super) fn dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
     let (level, taps, filters) = (level(), g.kh * g.kw, w);
     if taps == 1 && g.how.pad == 0 && g.how.stride > 1 {
-        // The one tap reaches only the pixels at multiples of the stride.
+        // The one tap reaches only the pixels at multiples of the stride; zeros lie between them.
         let reached = ConvGeom { h: g.oh, w: g.ow, how: g.how.stride(1), ..*g };
         return scratch(reached.x_len(), |sums| {
             self::dx(&reached, w, dy, sums);
             let (few, plane) = (g.oh * g.ow, g.h * g.w);
-            let planes = (GRAIN / plane).max(1);
-            chunks(dx, planes * plane, |at, dx| {
-                let sums = sums[at * planes * few..].chunks_exact(few);
+            let many = (GRAIN / plane).max(1);
+            chunks(dx, many * plane, |at, dx| {
+                let sums = sums[at * many * few..].chunks_exact(few);
                 let planes = dx.chunks_exact_mut(plane).zip(sums);
-                planes.for_each(|(dx, few)| spread(level, few, g.ow, g.how.stride, g.w, dx));
+                planes.for_each(|(dx, sums)| spread(level, sums, g.ow, g.how.stride, g.w, dx));
             });
         });
     }

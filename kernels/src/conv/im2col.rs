@@ -18,7 +18,7 @@ pub(super) fn suits(g: &ConvGeom) -> bool {
 }
 
 /// Whether they are for `dx`: a single tap that sees only some of the pixels, so that the columns are
-/// those pixels; but not where these are so few that their channels are taken side by side.
+/// those pixels; but not where these are so few that direct convolution takes channels side by side.
 pub(super) fn suits_dx(g: &ConvGeom) -> bool {
     let few = g.oh * g.ow < 64;
     g.kh * g.kw == 1 && g.how.pad == 0 && g.how.stride > 1 && !few

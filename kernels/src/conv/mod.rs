@@ -2,8 +2,9 @@
 //!
 //! [`ConvGeom`] states the formula. Two ways lead to it: `depthwise` where each channel is a group of
 //! its own, and `direct` otherwise. A third, `im2col`, serves where it is quicker: for single taps that
-//! make few channels of many or skip pixels, and for the gradient of images of few channels. The benches
-//! hold the others against it. A fourth, [`winograd`], is chosen by those who do not mind its rounding.
+//! make few channels of many or skip pixels of large images, and for the gradient of images of few
+//! channels. The benches hold the others against it. A fourth, [`winograd`], is chosen by those who do
+//! not mind its rounding.
 
 pub(crate) mod depthwise;
 mod direct;

@@ -507,7 +507,7 @@ impl Phase {
         Steps { table: &self.table, repeats: self.repeats, advance: self.advance }
     }
 
-    /// The same in parts of about [`PART`] steps, and where in the slab each part starts.
+    /// The same in parts of about [`PART`] steps, or [`PART_OF_ONE_TAP`], and where in the slab each part starts.
     pub(super) fn parts(&self) -> impl Iterator<Item = (usize, Steps<'_>)> {
         let all = self.steps();
         let part = if self.offsets.len() == 1 { PART_OF_ONE_TAP } else { PART };
