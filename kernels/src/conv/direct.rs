@@ -2,10 +2,12 @@
 //!
 //! Where neighbouring outputs see neighbouring pixels, eight of them are the lanes of
 //! [`line_product`], channels by blocks of six. Elsewhere, and for the filter's gradient, the lanes
-//! are channels of the output (of `dx`: the input), 16 or at last 8, in [`gather_product`].
+//! are channels of the output (of `dx`: the input), 16 or at last 8, in [`gather_product`]; for the gradient
+//! of filters of few taps they are pixels, in [`dot_product`].
 //! The order of an output's sum depends on the geometry of the layer alone; so neither chunks, nor
 //! images, nor threads can change it. The filter's gradient sums chunk by chunk, images in order.
 
+use super::dots::{self, dot_product};
 use super::gather::{Row, Steps, Write, gather_product, portions};
 use super::lines::{CHANNELS, Numbers, RUN, line_product};
 use super::plan::{Phase, Plan};
@@ -467,16 +469,24 @@ fn filter_sums(
     let skipped = channels.start * taps;
     let tap_rows = phase.tap_rows(rows.start - skipped..rows.end - skipped, plan.plane);
     let (image, plane) = (g.c * g.h * g.w, g.oh * g.ow);
+    // Where pixels are the lanes, each sum is as many.
+    let by_dots = plan.by_dots(g);
+    let lanes = if by_dots { RUN } else { 1 };
+    let last = (g.oh - 1) % plan.rows + 1;
+    let runs = [(plan.images, plan.rows), (1, last)].map(|(images, rows)| match by_dots {
+        true => plan.runs(images, rows * g.ow).remove(0),
+        false => Vec::new(),
+    });
     // Sums of one block stay in the second cache, but the slab is worth filling for many.
     let one_chunk = plan.images >= g.n && plan.rows == g.oh;
     let together = if one_chunk { 1 } else { blocks.len() };
     let mut filled = None;
     scratch(channels.len() * plan.plane, |slab| {
         slab.fill(0.0);
-        scratch(rows.len() * WIDTH * together, |sums| {
-            scratch(table.len() * WIDTH, |v| {
+        scratch(rows.len() * WIDTH * lanes * together, |sums| {
+            scratch(if by_dots { 0 } else { table.len() * WIDTH }, |v| {
                 for blocks in blocks.chunks(together) {
-                    let sums_of = rows.len() * blocks[0].width;
+                    let sums_of = rows.len() * blocks[0].width * lanes;
                     let mut write = Write::Over;
                     for n in (0..g.n).step_by(plan.images) {
                         let images = plan.images.min(g.n - n);
@@ -493,19 +503,43 @@ fn filter_sums(
                             let whole = if whole { images } else { 0 };
                             let steps =
                                 Steps { table: &table[..images * pixels], repeats: 1, advance: 0 };
-                            let many = blocks.len() * portions(rows.len(), steps);
+                            let many_runs = images * pixels / RUN;
+                            let asked = |block: &Block| match by_dots {
+                                true => dots::portions(rows.len(), many_runs, block.used),
+                                false => portions(rows.len(), steps),
+                            };
+                            let many = blocks.iter().map(asked).sum();
                             let [x_next, dy_next] = [(x, image), (dy, g.o * plane)]
                                 .map(|(x, len)| following(x, whole * len));
                             let mut ahead = Ahead::new([x_next, dy_next], many);
                             for (block, sums) in blocks.iter().zip(sums.chunks_mut(sums_of)) {
+                                let first = group * g.group_o() + block.first;
+                                let dy = &dy[first * plane + r * g.ow..];
+                                let sums = &mut sums[..rows.len() * block.width * lanes];
+                                if by_dots {
+                                    let runs = &runs[usize::from(pixels < plan.rows * g.ow)];
+                                    let runs = &runs[..many_runs];
+                                    let (sums, channels) = (sums.as_chunks_mut().0, block.used);
+                                    dot_product(
+                                        level,
+                                        slab,
+                                        &tap_rows,
+                                        runs,
+                                        dy,
+                                        plane,
+                                        channels,
+                                        write,
+                                        sums,
+                                        block.width,
+                                        &mut ahead,
+                                    );
+                                    continue;
+                                }
                                 let v = &mut v[..images * pixels * block.width];
                                 let parts = v.chunks_exact_mut(pixels * block.width);
                                 for (image, v) in parts.enumerate() {
-                                    let first = image * g.o + group * g.group_o() + block.first;
-                                    let at = first * plane + r * g.ow;
-                                    block.interleave(level, &dy[at..], plane, v);
+                                    block.interleave(level, &dy[image * g.o * plane..], plane, v);
                                 }
-                                let sums = &mut sums[..rows.len() * block.width];
                                 block.product(
                                     level, slab, &tap_rows, steps, v, write, sums, &mut ahead,
                                 );
@@ -513,8 +547,9 @@ fn filter_sums(
                             write = Write::Add;
                         }
                     }
-                    for (block, sums) in blocks.iter().zip(sums.chunks(sums_of)) {
-                        finish(block, &sums[..rows.len() * block.width]);
+                    for (block, sums) in blocks.iter().zip(sums.chunks_mut(sums_of)) {
+                        let sums = &mut sums[..rows.len() * block.width * lanes];
+                        finish(block, if by_dots { dots::fold(sums) } else { sums });
                     }
                 }
             });

@@ -8,6 +8,7 @@
 
 pub(crate) mod depthwise;
 mod direct;
+mod dots;
 mod eight;
 mod gather;
 #[doc(hidden)]

@@ -5,6 +5,7 @@
 //! padding, is copied into a slab that fits the second cache; from there on padding is no concern.
 //! A slab is channels by images by rows by columns.
 
+use super::dots::{OUTPUTS, TAPS};
 use super::gather::{Row, Steps, index};
 use super::lines::RUN;
 use crate::geom::ConvGeom;
@@ -29,6 +30,8 @@ const PART: usize = 2048;
 /// The same for single taps, each of which reads lines of its own: the first cache is to hold them, and the
 /// vectors, from one tile to the next.
 const PART_OF_ONE_TAP: usize = 128;
+/// Elements of the sums of the filters' gradient, at most, where each is eight lanes.
+const SUMS: usize = 1 << 18;
 /// Pixels of a panel.
 const PANEL: usize = 2 * RUN;
 /// Floats of a cache line.
@@ -297,6 +300,26 @@ impl Plan {
         let by_runs = (steps + phases * BY_PHASES) * self.lanes * cols.next_multiple_of(RUN);
         let by_channels = (steps + phases * BY_CHANNELS) * self.lanes.next_multiple_of(8) * cols;
         two && cols >= PANEL && by_runs <= by_channels
+    }
+
+    /// Whether the filters' gradient is quicker with pixels as the lanes than with channels: `dy` need not be
+    /// turned first, which counts where it meets few taps, and no lanes are left without a channel.
+    pub(super) fn by_dots(&self, g: &ConvGeom) -> bool {
+        // What turning `dy` costs, in steps.
+        const TURN: usize = 6;
+        let (o, k) = (g.group_o(), g.taps());
+        // Vectors multiplied for a pixel, times 32. The six sums of half a block wait for one another.
+        let last = match o % 16 {
+            0 => 0,
+            1..=8 => 43,
+            _ => 64,
+        };
+        let by_channels = (o / 16 * 64 + last) * (k + TURN);
+        let by_dots = 51 * o.div_ceil(OUTPUTS) * k.div_ceil(TAPS);
+        let whole = [self.line(), self.shortest_line()].iter().all(|line| line.is_multiple_of(RUN));
+        // Taps side by side see pixels that lie side by side, and so are mostly in the first cache.
+        let near = g.kw > 1 && g.how.stride == 1;
+        near && whole && o * k * RUN <= SUMS && by_dots <= by_channels
     }
 
     /// Neighbouring pixels of a full chunk: a row, or all of an image where there is no padding
