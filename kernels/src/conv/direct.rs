@@ -14,7 +14,7 @@ use super::plan::{Phase, Plan};
 use crate::ahead::{Ahead, Memory};
 use crate::geom::ConvGeom;
 use crate::par::{GRAIN, chunks, scratch, threads};
-use crate::planes::spread;
+use crate::planes::{Grid, copy, spread};
 use crate::simd::{Level, level};
 use crate::transpose::{transpose, transpose_many};
 use std::ops::Range;
@@ -110,14 +110,8 @@ pub(super) fn dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
         let width = block.width;
         if taps == 1 {
             // Such filters are rows of lanes already.
-            let lanes = width.min(g.c - block.first);
-            for (v, w) in v.chunks_exact_mut(width).zip(w[block.first..].chunks(g.c)) {
-                let ((v, v_rest), (w, w_rest)) =
-                    (v[..lanes].as_chunks_mut::<8>(), w[..lanes].as_chunks::<8>());
-                v.iter_mut().zip(w).for_each(|(v, w)| *v = *w);
-                v_rest.iter_mut().zip(w_rest).for_each(|(v, w)| *v = *w);
-            }
-            return;
+            let (from, to) = (Grid::dense(g.c), Grid::dense(width));
+            return copy(level, [g.o, block.used], &w[block.first..], from, v, to);
         }
         let (far, w) = (g.c * taps, &w[block.first * taps..]);
         if let [_] = plan.phases[..] {
