@@ -126,6 +126,8 @@ fn convolutions() -> Vec<ConvGeom> {
         ([7, 2, 18, 24], [5, 3, 3], how(1, 2, 2, 1)),
         ([2, 2, 11, 19], [38, 2, 4], how(1, 0, 1, 1)),
         ([2, 512, 16, 16], [16, 3, 3], how(1, 1, 1, 1)),
+        ([1, 24, 5, 5], [140, 1, 1], how(1, 0, 1, 1)),
+        ([1, 80, 9, 7], [300, 1, 1], how(2, 0, 1, 2)),
     ];
     // The shapes of the networks: each channel count against each image, with batches around it.
     for channels in [1, 3, 5, 16, 17, 32, 33] {

@@ -30,6 +30,9 @@ const TILE: usize = 16;
 /// Filters of a lone image, in floats, that the second cache may hold: they are not asked for ahead.
 const FEW: usize = 1 << 18;
 
+/// Channels, at most, of filters whose rows a product of channels reads as they lie.
+const NEAR: usize = 256;
+
 /// Whether `dx` is quicker so. The channels of an image, often one or three, may fill few lanes; the
 /// matrix of patches has a row for each of their taps.
 pub(super) fn suits_dx(g: &ConvGeom) -> bool {
@@ -53,7 +56,8 @@ pub(super) fn forward(g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32]) {
     let lie =
         |group: usize, block: &Block| Numbers { data: of_block(group, block), step: 1, channel: k };
     let memory = |block: &Block| Memory::whole(&of_block(0, block)[..block.used * k]);
-    pass.run(x, y, &pack, Some(&lie), &memory);
+    let lie: Lie<'_> = &lie;
+    pass.run(x, y, &pack, pass.by_runs.then_some(lie), &memory);
 }
 
 /// [`forward`] with its filters at hand.
@@ -110,8 +114,9 @@ pub(super) fn dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
         let width = block.width;
         if taps == 1 {
             // Such filters are rows of lanes already.
-            let (from, to) = (Grid::dense(g.c), Grid::dense(width));
-            return copy(level, [g.o, block.used], &w[block.first..], from, v, to);
+            let (lanes, from) = (width.min(g.c - block.first), Grid::dense(g.c));
+            let to = Grid::dense(width);
+            return copy(level, [g.o, lanes], &w[block.first..], from, v, to);
         }
         let (far, w) = (g.c * taps, &w[block.first * taps..]);
         if let [_] = plan.phases[..] {
@@ -133,7 +138,15 @@ pub(super) fn dx(g: &ConvGeom, w: &[f32], dy: &[f32], dx: &mut [f32]) {
     };
     let memory =
         |block: &Block| Memory::rows(&filters[block.first * taps..], block.used * taps, g.c * taps);
-    pass.run(dy, dx, &pack, None, &memory);
+    // So they may also stay where they are, if none ends within a vector; unless they are long, or come from
+    // memory: then those that one tile reads crowd each other out of the first cache.
+    let lie: Lie<'_> = &|group, block| Numbers {
+        data: &filters[group * g.w_len()..][..g.w_len()][block.first..],
+        step: g.c,
+        channel: 1,
+    };
+    let near = g.c.is_multiple_of(HALF) && g.c <= NEAR && pass.filters_len() <= FEW;
+    pass.run(dy, dx, &pack, (taps == 1 && !pass.by_runs && near).then_some(lie), &memory);
 }
 
 /// A pass, and what it knows before its numbers.
@@ -185,8 +198,8 @@ impl Pass {
         });
     }
 
-    /// `out` from `source`, with filters that `pack` packs, or in which each step's number follows the one
-    /// before: then `lie` finds them. Those of a lone image's block lie in `memory`.
+    /// `out` from `source`, with filters that `pack` packs, or that a product may read as they lie: then `lie`
+    /// finds them. Those of a lone image's block lie in `memory`.
     fn run(
         &self,
         source: &[f32],
@@ -207,7 +220,7 @@ impl Pass {
                     let next = blocks.get((block.first - blocks[0].first) / size + 1);
                     next.filter(|_| self.filters_len() > FEW).map_or(Memory::NONE, memory)
                 };
-                if let (true, Some(lie)) = (self.by_runs, lie) {
+                if let Some(lie) = lie {
                     return self.compute(level, source, 0, blocks, out, |group, block, product| {
                         product(lie(group, block), next(block));
                     });
@@ -321,7 +334,7 @@ impl Pass {
                                 self.by_phases(level, block, slab, v, runs, images, out, ahead);
                             } else {
                                 self.by_channels(
-                                    level, block, slab, v.data, images, pixels, out, image, ahead,
+                                    level, block, slab, v, images, pixels, out, image, ahead,
                                 );
                             }
                         });
@@ -386,7 +399,7 @@ impl Pass {
         level: Level,
         block: &Block,
         slab: &[f32],
-        mut v: &[f32],
+        mut v: Numbers<'_>,
         images: usize,
         pixels: usize,
         out: &mut [f32],
@@ -399,9 +412,19 @@ impl Pass {
             for phase in &plan.phases {
                 let (rows, mut write) = (phase.pixels(images * pixels), Write::Over);
                 for (at, steps) in phase.parts() {
-                    let (now, later) = v.split_at(steps.len() * block.width);
-                    block.product(level, &slab[at..], rows, steps, now, write, tile, ahead);
-                    (v, write) = (later, Write::Add);
+                    block.product(
+                        level,
+                        &slab[at..],
+                        rows,
+                        steps,
+                        v.data,
+                        v.step,
+                        write,
+                        tile,
+                        ahead,
+                    );
+                    v.data = &v.data[(steps.len() * v.step).min(v.data.len())..];
+                    write = Write::Add;
                 }
             }
             let tiles = tile.chunks_exact(pixels * block.width);
@@ -535,7 +558,15 @@ fn filter_sums(
                                     block.interleave(level, &dy[image * g.o * plane..], plane, v);
                                 }
                                 block.product(
-                                    level, slab, &tap_rows, steps, v, write, sums, &mut ahead,
+                                    level,
+                                    slab,
+                                    &tap_rows,
+                                    steps,
+                                    v,
+                                    block.width,
+                                    write,
+                                    sums,
+                                    &mut ahead,
                                 );
                             }
                             write = Write::Add;
@@ -633,16 +664,17 @@ impl Block {
         rows: &[Row],
         steps: Steps<'_>,
         v: &[f32],
+        pitch: usize,
         write: Write,
         out: &mut [f32],
         ahead: &mut Ahead,
     ) {
         if self.width == WIDTH {
-            let (v, out) = (v.as_chunks().0, out.as_chunks_mut().0);
-            gather_product::<WIDTH>(level, x, rows, steps, v, write, out, ahead);
+            let out = out.as_chunks_mut().0;
+            gather_product::<WIDTH>(level, x, rows, steps, v, pitch, write, out, ahead);
         } else {
-            let (v, out) = (v.as_chunks().0, out.as_chunks_mut().0);
-            gather_product::<HALF>(level, x, rows, steps, v, write, out, ahead);
+            let out = out.as_chunks_mut().0;
+            gather_product::<HALF>(level, x, rows, steps, v, pitch, write, out, ahead);
         }
     }
 }

@@ -88,7 +88,7 @@ pub(super) fn portions(rows: usize, steps: Steps<'_>) -> usize {
 }
 
 per_level! {
-    /// The sums above, for lanes in groups of `L`.
+    /// The sums above, for lanes in groups of `L`; from one vector of `v` to the next `pitch` elements.
     ///
     /// # Panics
     /// If a row or step reaches beyond `x`, `v` or `out`.
@@ -96,19 +96,23 @@ per_level! {
         x: &[f32],
         rows: &[Row],
         steps: Steps<'_>,
-        v: &[[f32; L]],
+        v: &[f32],
+        pitch: usize,
         write: Write,
         out: &mut [[f32; L]],
         ahead: &mut Ahead,
     ) {
         let Row { base, slot } = Row::last(rows);
-        assert_eq!(v.len(), steps.len(), "gather_product: one vector a step");
+        assert!(
+            steps.len() == 0 || (steps.len() - 1) * pitch + L <= v.len(),
+            "gather_product: one vector a step"
+        );
         assert!(
             rows.is_empty() || (slot as usize) < out.len(),
             "gather_product: slot {slot} in {}", out.len()
         );
         assert!(
-            rows.is_empty() || v.is_empty() || base as usize + steps.reach() < x.len(),
+            rows.is_empty() || steps.len() == 0 || base as usize + steps.reach() < x.len(),
             "gather_product: {base} + {} reaches beyond {}", steps.reach(), x.len()
         );
         let mut rows = rows;
@@ -121,12 +125,12 @@ per_level! {
             if FUSED {
                 // SAFETY: the asserts above hold for all rows and steps; and on x86-64 `FUSED` says
                 // that FMA is there, which implies AVX.
-                unsafe { tile_of::<std::arch::x86_64::__m256, L>(x, now, steps, v, write, out, ahead) };
+                unsafe { tile_of::<std::arch::x86_64::__m256, L>(x, now, steps, v, pitch, write, out, ahead) };
                 rows = later;
                 continue;
             }
             // SAFETY: the asserts above hold for all rows and steps.
-            unsafe { tile_of::<[f32; 8], L>(x, now, steps, v, write, out, ahead) };
+            unsafe { tile_of::<[f32; 8], L>(x, now, steps, v, pitch, write, out, ahead) };
             rows = later;
         }
     }
@@ -135,35 +139,36 @@ per_level! {
 /// The sums of up to [`ROWS`] rows, in registers `E`.
 ///
 /// # Safety
-/// Each `base` plus each step's offset lies inside `x`; each slot lies inside `out`; there are as
-/// many vectors as steps; the machine knows the instructions of `E`.
+/// Each `base` plus each step's offset lies inside `x`; each slot lies inside `out`; a vector for each
+/// step, inside `v`; the machine knows the instructions of `E`.
 #[inline(always)]
 unsafe fn tile_of<E: Eight, const L: usize>(
     x: &[f32],
     rows: &[Row],
     steps: Steps<'_>,
-    v: &[[f32; L]],
+    v: &[f32],
+    pitch: usize,
     write: Write,
     out: &mut [[f32; L]],
     ahead: &mut Ahead,
 ) {
-    let (v, x) = (v.as_ptr().cast(), x.as_ptr());
+    let (v, x) = (v.as_ptr(), x.as_ptr());
     let out = out.as_mut_ptr().cast();
     // SAFETY: as asked for; and P is the number of rows, 8·V that of lanes.
     unsafe {
         match (rows.len(), L) {
-            (1, 8) => tile::<E, 1, 1>(x, rows, steps, v, write, out, ahead),
-            (2, 8) => tile::<E, 2, 1>(x, rows, steps, v, write, out, ahead),
-            (3, 8) => tile::<E, 3, 1>(x, rows, steps, v, write, out, ahead),
-            (4, 8) => tile::<E, 4, 1>(x, rows, steps, v, write, out, ahead),
-            (5, 8) => tile::<E, 5, 1>(x, rows, steps, v, write, out, ahead),
-            (ROWS, 8) => tile::<E, ROWS, 1>(x, rows, steps, v, write, out, ahead),
-            (1, 16) => tile::<E, 1, 2>(x, rows, steps, v, write, out, ahead),
-            (2, 16) => tile::<E, 2, 2>(x, rows, steps, v, write, out, ahead),
-            (3, 16) => tile::<E, 3, 2>(x, rows, steps, v, write, out, ahead),
-            (4, 16) => tile::<E, 4, 2>(x, rows, steps, v, write, out, ahead),
-            (5, 16) => tile::<E, 5, 2>(x, rows, steps, v, write, out, ahead),
-            (ROWS, 16) => tile::<E, ROWS, 2>(x, rows, steps, v, write, out, ahead),
+            (1, 8) => tile::<E, 1, 1>(x, rows, steps, v, pitch, write, out, ahead),
+            (2, 8) => tile::<E, 2, 1>(x, rows, steps, v, pitch, write, out, ahead),
+            (3, 8) => tile::<E, 3, 1>(x, rows, steps, v, pitch, write, out, ahead),
+            (4, 8) => tile::<E, 4, 1>(x, rows, steps, v, pitch, write, out, ahead),
+            (5, 8) => tile::<E, 5, 1>(x, rows, steps, v, pitch, write, out, ahead),
+            (ROWS, 8) => tile::<E, ROWS, 1>(x, rows, steps, v, pitch, write, out, ahead),
+            (1, 16) => tile::<E, 1, 2>(x, rows, steps, v, pitch, write, out, ahead),
+            (2, 16) => tile::<E, 2, 2>(x, rows, steps, v, pitch, write, out, ahead),
+            (3, 16) => tile::<E, 3, 2>(x, rows, steps, v, pitch, write, out, ahead),
+            (4, 16) => tile::<E, 4, 2>(x, rows, steps, v, pitch, write, out, ahead),
+            (5, 16) => tile::<E, 5, 2>(x, rows, steps, v, pitch, write, out, ahead),
+            (ROWS, 16) => tile::<E, ROWS, 2>(x, rows, steps, v, pitch, write, out, ahead),
             (rows, lanes) => unreachable!("a tile of {rows} rows by {lanes} lanes"),
         }
     }
@@ -179,12 +184,14 @@ unsafe fn tile<E: Eight, const P: usize, const V: usize>(
     rows: &[Row],
     steps: Steps<'_>,
     mut v: *const f32,
+    pitch: usize,
     write: Write,
     out: *mut f32,
     ahead: &mut Ahead,
 ) {
     // SAFETY: base plus offset lies inside x, v moves on once a step, there are P rows, and the
-    // slots lie inside out. The pointer x[p] alone may lie anywhere, so it is made by wrapping.
+    // slots lie inside out. The pointers x[p], and v after the last step, may lie anywhere, so they are
+    // made by wrapping.
     unsafe {
         let mut sums = [[E::zero(); V]; P];
         let mut x: [*const f32; P] =
@@ -194,7 +201,7 @@ unsafe fn tile<E: Eight, const P: usize, const V: usize>(
                 ahead.fetch();
                 for &offset in some {
                     let vector: [E; V] = std::array::from_fn(|i| E::load(v.add(8 * i)));
-                    v = v.add(8 * V);
+                    v = v.wrapping_add(pitch);
                     for p in 0..P {
                         let number = E::splat(x[p].wrapping_add(offset as usize));
                         for i in 0..V {

@@ -221,11 +221,11 @@ fn product(
 ) {
     let ahead = &mut Ahead::new([Memory::NONE; 2], 1);
     if width == EIGHT {
-        let (u, m) = (u.as_chunks().0, m.as_chunks_mut().0);
-        gather_product::<EIGHT>(level, v, rows, steps, u, Write::Over, m, ahead);
+        let m = m.as_chunks_mut().0;
+        gather_product::<EIGHT>(level, v, rows, steps, u, EIGHT, Write::Over, m, ahead);
     } else {
-        let (u, m) = (u.as_chunks().0, m.as_chunks_mut().0);
-        gather_product::<{ 2 * EIGHT }>(level, v, rows, steps, u, Write::Over, m, ahead);
+        let m = m.as_chunks_mut().0;
+        gather_product::<{ 2 * EIGHT }>(level, v, rows, steps, u, 2 * EIGHT, Write::Over, m, ahead);
     }
 }
 
