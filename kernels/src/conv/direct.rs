@@ -412,17 +412,7 @@ impl Pass {
             for phase in &plan.phases {
                 let (rows, mut write) = (phase.pixels(images * pixels), Write::Over);
                 for (at, steps) in phase.parts() {
-                    block.product(
-                        level,
-                        &slab[at..],
-                        rows,
-                        steps,
-                        v.data,
-                        v.step,
-                        write,
-                        tile,
-                        ahead,
-                    );
+                    block.product(level, &slab[at..], rows, steps, v, write, tile, ahead);
                     v.data = &v.data[(steps.len() * v.step).min(v.data.len())..];
                     write = Write::Add;
                 }
@@ -534,8 +524,8 @@ fn filter_sums(
                                 let dy = &dy[first * plane + r * g.ow..];
                                 let sums = &mut sums[..rows.len() * block.width * lanes];
                                 if by_dots {
-                                    let runs = &runs[usize::from(pixels < plan.rows * g.ow)];
-                                    let runs = &runs[..many_runs];
+                                    let full = plan.rows * g.ow;
+                                    let runs = &runs[usize::from(pixels < full)][..many_runs];
                                     let (sums, channels) = (sums.as_chunks_mut().0, block.used);
                                     dot_product(
                                         level,
@@ -557,16 +547,9 @@ fn filter_sums(
                                 for (image, v) in parts.enumerate() {
                                     block.interleave(level, &dy[image * g.o * plane..], plane, v);
                                 }
+                                let v = block.packed(v);
                                 block.product(
-                                    level,
-                                    slab,
-                                    &tap_rows,
-                                    steps,
-                                    v,
-                                    block.width,
-                                    write,
-                                    sums,
-                                    &mut ahead,
+                                    level, slab, &tap_rows, steps, v, write, sums, &mut ahead,
                                 );
                             }
                             write = Write::Add;
@@ -663,18 +646,17 @@ impl Block {
         x: &[f32],
         rows: &[Row],
         steps: Steps<'_>,
-        v: &[f32],
-        pitch: usize,
+        v: Numbers<'_>,
         write: Write,
         out: &mut [f32],
         ahead: &mut Ahead,
     ) {
         if self.width == WIDTH {
             let out = out.as_chunks_mut().0;
-            gather_product::<WIDTH>(level, x, rows, steps, v, pitch, write, out, ahead);
+            gather_product::<WIDTH>(level, x, rows, steps, v.data, v.step, write, out, ahead);
         } else {
             let out = out.as_chunks_mut().0;
-            gather_product::<HALF>(level, x, rows, steps, v, pitch, write, out, ahead);
+            gather_product::<HALF>(level, x, rows, steps, v.data, v.step, write, out, ahead);
         }
     }
 }
