@@ -170,12 +170,7 @@ impl Pass {
         let size = if by_runs { CHANNELS } else { WIDTH };
         let blocks = Block::all(plan.lanes, size);
         let steps = plan.phases.iter().map(|phase| phase.steps().len()).sum();
-        let last = (plan.out_h - 1) % plan.rows + 1;
-        let runs = |images, rows| match by_runs {
-            true => plan.runs(images, rows * plan.out_w),
-            false => Vec::new(),
-        };
-        let runs = [runs(plan.images, plan.rows), runs(1, last)];
+        let runs = if by_runs { plan.all_runs() } else { Default::default() };
         Pass { plan, by_runs, blocks, size, steps, runs }
     }
 
@@ -479,11 +474,7 @@ fn filter_sums(
     // Where pixels are the lanes, each sum is as many.
     let by_dots = plan.by_dots(g);
     let lanes = if by_dots { RUN } else { 1 };
-    let last = (g.oh - 1) % plan.rows + 1;
-    let runs = [(plan.images, plan.rows), (1, last)].map(|(images, rows)| match by_dots {
-        true => plan.runs(images, rows * g.ow).remove(0),
-        false => Vec::new(),
-    });
+    let runs = if by_dots { plan.all_runs() } else { Default::default() };
     // Sums of one block stay in the second cache, but the slab is worth filling for many.
     let one_chunk = plan.images >= g.n && plan.rows == g.oh;
     let together = if one_chunk { 1 } else { blocks.len() };
@@ -525,7 +516,10 @@ fn filter_sums(
                                 let sums = &mut sums[..rows.len() * block.width * lanes];
                                 if by_dots {
                                     let full = plan.rows * g.ow;
-                                    let runs = &runs[usize::from(pixels < full)][..many_runs];
+                                    let [runs] = &runs[usize::from(pixels < full)][..] else {
+                                        unreachable!("forward sees all taps everywhere")
+                                    };
+                                    let runs = &runs[..many_runs];
                                     let (sums, channels) = (sums.as_chunks_mut().0, block.used);
                                     dot_product(
                                         level,

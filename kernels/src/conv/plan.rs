@@ -334,9 +334,16 @@ impl Plan {
         if self.pitch == self.out_w { rows * self.out_w } else { self.out_w }
     }
 
+    /// Runs of each phase, of a full chunk and of the last of an image.
+    pub(super) fn all_runs(&self) -> [Vec<Vec<Row>>; 2] {
+        let last = (self.out_h - 1) % self.rows + 1;
+        [(self.images, self.rows), (1, last)]
+            .map(|(images, rows)| self.runs(images, rows * self.out_w))
+    }
+
     /// The outputs of a chunk by runs for each phase. Where there are several phases, those of even columns
     /// have their runs end to end, and those of odd ones their slots where these come in between.
-    pub(super) fn runs(&self, images: usize, pixels: usize) -> Vec<Vec<Row>> {
+    fn runs(&self, images: usize, pixels: usize) -> Vec<Vec<Row>> {
         if self.panels {
             return vec![self.runs_of_panels(images, pixels)];
         }
