@@ -3,10 +3,9 @@
 //!
 //! Only addresses are kept, since any may be asked for, and nothing is read.
 
+use crate::pages::LINE;
 use crate::simd::fetch_line;
 
-/// Floats of a cache line.
-const LINE: usize = 16;
 /// Lines of a portion, at most: where portions are few, the rest is left out rather than waited for.
 const MOST: usize = 32;
 

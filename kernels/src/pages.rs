@@ -1,4 +1,20 @@
-//! Large memory in large pages.
+//! Where memory lies: in large pages, and from the start of a cache line.
+
+/// Floats of a cache line.
+pub const LINE: usize = 16;
+
+/// Floats before the first that begins a cache line, [`LINE`]` - 1` at most.
+///
+/// ```
+/// use dirnet_kernels::pages;
+/// let x = vec![0.0; 100 + pages::LINE - 1];
+/// let x = &x[pages::before_line(&x)..][..100];
+/// assert_eq!(x.as_ptr().addr() % 64, 0);
+/// ```
+pub fn before_line(x: &[f32]) -> usize {
+    // A platform may decline to say; what starts within a line is no more than slower.
+    x.as_ptr().align_offset(size_of::<f32>() * LINE).min(LINE - 1)
+}
 
 /// Asks the operating system to back memory with huge pages, where it has them: for large buffers that
 /// have just been allocated and not been written to. Kernels walk planes of channels side by side, each

@@ -4,6 +4,7 @@
 //! and adds those in order, with pieces cut by geometry and never by the number of threads; so the
 //! same numbers come out at any number of threads, to the bit.
 
+use crate::pages::{LINE, before_line};
 use rayon::prelude::*;
 use std::cell::RefCell;
 
@@ -106,15 +107,13 @@ pub const GRAIN: usize = 1 << 15;
 /// Lends `f` a scratch slice of `len` floats that lives on with the thread and starts with a cache line;
 /// its content is whatever the last user left.
 pub fn scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
-    /// Floats of a cache line.
-    const LINE: usize = 16;
     thread_local!(static SCRATCH: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) });
     // Taken out while in use, so that a nested call finds another one.
     let mut buffer = SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_default();
-    if buffer.len() < len + LINE {
-        buffer.resize(len + LINE, 0.0);
+    if buffer.len() < len + LINE - 1 {
+        buffer.resize(len + LINE - 1, 0.0);
     }
-    let first = buffer.as_ptr().align_offset(size_of::<f32>() * LINE).min(LINE);
+    let first = before_line(&buffer);
     let result = f(&mut buffer[first..][..len]);
     SCRATCH.with_borrow_mut(|free| free.push(buffer));
     result

@@ -54,24 +54,29 @@ pub fn reset_peak() {
 /// 2 MiB on most machines, share one.
 const LARGE: usize = 1 << 16;
 
-/// Memory for floats.
-pub(super) struct Buffer(Vec<f32>);
+/// Memory for floats: `len` of `data`, from `first` on.
+pub(super) struct Buffer {
+    data: Vec<f32>,
+    first: usize,
+    len: usize,
+}
 
 impl Buffer {
     pub(super) fn of(data: Vec<f32>) -> Self {
         held(4 * data.len() as isize);
-        Buffer(data)
+        Buffer { first: 0, len: data.len(), data }
     }
 
-    /// `len` numbers that are left over from someone else.
+    /// `len` numbers that are left over from someone else. They begin with a cache line, so that a vector of
+    /// a kernel lies in one line, where it would else lie across two.
     pub(super) fn take(len: usize) -> Self {
         let reused = POOL.with_borrow_mut(|pool| {
             let data = pool.free.get_mut(&len)?.pop()?;
-            pool.free_bytes -= 4 * len;
+            pool.free_bytes -= 4 * data.len();
             Some(data)
         });
         let mut data = reused.unwrap_or_else(|| {
-            let mut data = vec![0.0; len];
+            let mut data = vec![0.0; len + pages::LINE - 1];
             if len >= LARGE {
                 pages::huge(&mut data);
             }
@@ -80,28 +85,33 @@ impl Buffer {
         if cfg!(debug_assertions) {
             data.fill(f32::NAN); // whoever does not write every element shall notice
         }
-        Buffer::of(data)
+        held(4 * len as isize);
+        Buffer { first: pages::before_line(&data), len, data }
     }
 
     pub(super) fn data(&self) -> &[f32] {
-        &self.0
+        &self.data[self.first..][..self.len]
     }
 
     pub(super) fn data_mut(&mut self) -> &mut [f32] {
-        &mut self.0
+        &mut self.data[self.first..][..self.len]
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let data = std::mem::take(&mut self.0);
+        let (data, len) = (std::mem::take(&mut self.data), self.len);
+        held(-(4 * len as isize));
+        // What came from outside has no room to begin with a line.
+        if len < SMALLEST || data.len() < len + pages::LINE - 1 {
+            return;
+        }
         let bytes = 4 * data.len();
-        held(-(bytes as isize));
         let _ = POOL.try_with(|pool| {
             let mut pool = pool.borrow_mut();
-            if data.len() >= SMALLEST && pool.free_bytes + bytes <= KEEP_BYTES {
+            if pool.free_bytes + bytes <= KEEP_BYTES {
                 pool.free_bytes += bytes;
-                pool.free.entry(data.len()).or_default().push(data);
+                pool.free.entry(len).or_default().push(data);
             }
         });
     }

@@ -319,6 +319,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_built_begins_with_a_cache_line() {
+        // Each length twice: anew, and from the pool if it is long enough for it.
+        for len in [1, 15, 16, 1023, 1025, 70_001].into_iter().flat_map(|len| [len; 2]) {
+            let (x, y) = (Tensor::zeros([len]), Tensor::full([len], 1.0));
+            assert_eq!((x.len(), x.as_ptr().addr() % 64), (len, 0));
+            assert_eq!((y.len(), y.as_ptr().addr() % 64), (len, 0));
+            assert!(x.iter().all(|&x| x == 0.0) && y.iter().all(|&y| y == 1.0));
+        }
+    }
+
+    #[test]
+    fn what_comes_from_outside_stays_where_it_is_and_is_not_kept() {
+        let (len, before) = (5_003, live_bytes());
+        let data = vec![2.0; len];
+        let at = data.as_ptr();
+        let x = Tensor::new([len], data);
+        assert_eq!((x.as_ptr(), live_bytes() - before), (at, 4 * len));
+        drop(x);
+        assert_eq!(live_bytes(), before);
+        assert_eq!(Tensor::zeros([len]).as_ptr().addr() % 64, 0);
+    }
+
+    #[test]
     fn integers_read_as_floats() {
         let scale = Tensor::from([0.5, 2.0]);
         let make = || {

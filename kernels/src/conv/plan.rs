@@ -9,6 +9,7 @@ use super::dots::{OUTPUTS, TAPS};
 use super::gather::{Row, Steps, index};
 use super::lines::RUN;
 use crate::geom::ConvGeom;
+use crate::pages::LINE;
 use crate::par::scratch;
 use crate::planes::{Grid, copy, unweave};
 use crate::simd::Level;
@@ -34,8 +35,6 @@ const PART_OF_ONE_TAP: usize = 128;
 const SUMS: usize = 1 << 18;
 /// Pixels of a panel.
 const PANEL: usize = 2 * RUN;
-/// Floats of a cache line.
-const LINE: usize = 16;
 
 /// A pass that computes planes of pixels from padded planes of another size.
 #[derive(Debug)]

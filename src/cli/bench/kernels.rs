@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 ///
 /// A row takes about half a second after a warm-up, and its fastest sample counts. A sample is one call,
 /// or as many as take a millisecond, after ten milliseconds of calls that are not timed, on the same
-/// buffers: what fits in a cache is found there, whoever ran before. Bits are packed beforehand; packing
+/// tensors: what fits in a cache is found there, whoever ran before. Bits are packed beforehand; packing
 /// is a row of its own.
 ///
 /// With --json, one object a row: kernel, shape (images NxCxHxW, output channels, side of the filter,
@@ -200,11 +200,11 @@ impl Contest {
         let product = self.product.unwrap_or([0; 3]);
         // More pixels than these would not make `matrixmultiply` any faster.
         let [m, k, n] = product.map(|n| n.min(9216));
-        let (a, b, mut y) = (random([m, k]), random([k, n]), vec![0.0; m * n]);
+        let (a, b, mut y) = (random([m, k]), random([k, n]), Tensor::zeros([m, n]));
         let best = race(self.runners, |runner| match runner {
             Runner::Kernel | Runner::Im2col => (self.work)(runner),
-            Runner::Sgemm => yardstick::sgemm(m, k, n, &a, false, &b, false, &mut y),
-            Runner::Turned => yardstick::sgemm(n, k, m, &b, true, &a, true, &mut y),
+            Runner::Sgemm => yardstick::sgemm(m, k, n, &a, false, &b, false, y.data_mut()),
+            Runner::Turned => yardstick::sgemm(n, k, m, &b, true, &a, true, y.data_mut()),
         });
         let seconds = |runner: Runner| best[runner as usize];
         let macs = |product: [usize; 3]| product.iter().map(|&n| n as f64).product::<f64>();
@@ -300,63 +300,63 @@ fn back_x(g: &ConvGeom) -> [usize; 3] {
 }
 
 fn bin_conv_fwd(g: &ConvGeom) -> Contest {
-    let (g, x, w, mut y) = (*g, random(g.x()), random(g.filters()), vec![0.0; g.y_len()]);
+    let (g, x, w, mut y) = (*g, random(g.x()), random(g.filters()), Tensor::zeros(g.y()));
     let (image, filters) = (Image::pack(&g, &x), Filters::pack(&g, &w));
     Contest::conv(forward(&g), move |im2col| match im2col {
-        false => bits::conv2d(&g, &image, &filters, Pad::Zero, &mut y),
-        true => im2col::forward(&g, &x, &w, &mut y),
+        false => bits::conv2d(&g, &image, &filters, Pad::Zero, y.data_mut()),
+        true => im2col::forward(&g, &x, &w, y.data_mut()),
     })
 }
 
 fn bin_conv_dw(g: &ConvGeom) -> Contest {
-    let (g, x, dy, mut dw) = (*g, random(g.x()), random(g.y()), vec![0.0; g.w_len()]);
+    let (g, x, dy, mut dw) = (*g, random(g.x()), random(g.y()), Tensor::zeros(g.filters()));
     let image = Image::pack(&g, &x);
     Contest::conv(back_w(&g), move |im2col| match im2col {
-        false => bits::conv2d_dw(&g, &image, Pad::Zero, &dy, &mut dw),
-        true => im2col::dw(&g, &x, &dy, &mut dw),
+        false => bits::conv2d_dw(&g, &image, Pad::Zero, &dy, dw.data_mut()),
+        true => im2col::dw(&g, &x, &dy, dw.data_mut()),
     })
 }
 
 fn bin_conv_dx(g: &ConvGeom) -> Contest {
-    let (g, w, dy, mut dx) = (*g, random(g.filters()), random(g.y()), vec![0.0; g.x_len()]);
+    let (g, w, dy, mut dx) = (*g, random(g.filters()), random(g.y()), Tensor::zeros(g.x()));
     let filters = Filters::pack(&g, &w);
     Contest::conv(back_x(&g), move |im2col| match im2col {
-        false => bits::conv2d_dx(&g, &filters, &dy, &mut dx),
-        true => im2col::dx(&g, &w, &dy, &mut dx),
+        false => bits::conv2d_dx(&g, &filters, &dy, dx.data_mut()),
+        true => im2col::dx(&g, &w, &dy, dx.data_mut()),
     })
 }
 
 fn conv_fwd(g: &ConvGeom) -> Contest {
-    let (g, x, w, mut y) = (*g, random(g.x()), random(g.filters()), vec![0.0; g.y_len()]);
+    let (g, x, w, mut y) = (*g, random(g.x()), random(g.filters()), Tensor::zeros(g.y()));
     Contest::conv(forward(&g), move |im2col| match im2col {
-        false => conv::conv2d(&g, &x, &w, &mut y),
-        true => im2col::forward(&g, &x, &w, &mut y),
+        false => conv::conv2d(&g, &x, &w, y.data_mut()),
+        true => im2col::forward(&g, &x, &w, y.data_mut()),
     })
 }
 
 fn conv_dw(g: &ConvGeom) -> Contest {
-    let (g, x, dy, mut dw) = (*g, random(g.x()), random(g.y()), vec![0.0; g.w_len()]);
+    let (g, x, dy, mut dw) = (*g, random(g.x()), random(g.y()), Tensor::zeros(g.filters()));
     Contest::conv(back_w(&g), move |im2col| match im2col {
-        false => conv::conv2d_dw(&g, &x, &dy, &mut dw),
-        true => im2col::dw(&g, &x, &dy, &mut dw),
+        false => conv::conv2d_dw(&g, &x, &dy, dw.data_mut()),
+        true => im2col::dw(&g, &x, &dy, dw.data_mut()),
     })
 }
 
 fn conv_dx(g: &ConvGeom) -> Contest {
-    let (g, w, dy, mut dx) = (*g, random(g.filters()), random(g.y()), vec![0.0; g.x_len()]);
+    let (g, w, dy, mut dx) = (*g, random(g.filters()), random(g.y()), Tensor::zeros(g.x()));
     Contest::conv(back_x(&g), move |im2col| match im2col {
-        false => conv::conv2d_dx(&g, &w, &dy, &mut dx),
-        true => im2col::dx(&g, &w, &dy, &mut dx),
+        false => conv::conv2d_dx(&g, &w, &dy, dx.data_mut()),
+        true => im2col::dx(&g, &w, &dy, dx.data_mut()),
     })
 }
 
 fn bin_dense_fwd(g: &ConvGeom) -> Contest {
     let (m, k, n) = (g.n, g.c, g.o);
     let (x, w) = (Rows::pack(m, k, &random([m, k])), Rows::pack(n, k, &random([n, k])));
-    let mut y = vec![0.0; m * n];
+    let mut y = Tensor::zeros([m, n]);
     Contest {
         runners: &[Runner::Kernel, Runner::Sgemm, Runner::Turned],
-        work: Box::new(move |_| bits::dense(m, k, n, &x, &w, &mut y)),
+        work: Box::new(move |_| bits::dense(m, k, n, &x, &w, y.data_mut())),
         product: Some([m, k, n]),
     }
 }
