@@ -122,13 +122,11 @@ per_level! {
         match (from.step, to.step) {
             (1, 1) => {}
             (2, 1) => {
-                for i in 0..rows {
-                    let (x, y) = (&x[i * from.stride..], &mut y[i * to.stride..][..cols]);
-                    match cols {
-                        8.. if x.len() >= 2 * cols => every_second::<8, 16>(x, y),
-                        4.. if x.len() >= 2 * cols => every_second::<4, 8>(x, y),
-                        _ => y.iter_mut().zip(x.iter().step_by(2)).for_each(|(y, x)| *y = *x),
-                    }
+                match cols {
+                    8.. => every_second::<8, 16>(size, x, from.stride, y, to.stride),
+                    4.. => every_second::<4, 8>(size, x, from.stride, y, to.stride),
+                    1.. => every_second::<1, 2>(size, x, from.stride, y, to.stride),
+                    0 => {}
                 }
                 return;
             }
@@ -263,21 +261,34 @@ fn strip<const N: usize>(rows: usize, x: &[f32], from: Grid, y: &mut [f32], to: 
     N
 }
 
-/// Every second number of `x` to `y`, in vectors of `N`, which are `TWICE` of `x`. The last may overlap the one
-/// before.
+/// Every second number of rows of `x` to `y`, in vectors of `N`, which are `TWICE` of `x`. The last of a row may
+/// overlap the one before.
 #[inline(always)]
-fn every_second<const N: usize, const TWICE: usize>(x: &[f32], y: &mut [f32]) {
-    let last = y.len() - N;
-    let mut j = 0;
-    loop {
-        let (x, y) = (&x[2 * j..][..TWICE], &mut y[j..][..N]);
-        for l in 0..N {
-            y[l] = x[2 * l];
+fn every_second<const N: usize, const TWICE: usize>(
+    [rows, cols]: [usize; 2],
+    x: &[f32],
+    stride: usize,
+    y: &mut [f32],
+    pitch: usize,
+) {
+    let last = cols - N;
+    for i in 0..rows {
+        let (x, y) = (&x[i * stride..], &mut y[i * pitch..][..cols]);
+        if x.len() < 2 * cols {
+            y.iter_mut().zip(x.iter().step_by(2)).for_each(|(y, x)| *y = *x);
+            continue;
         }
-        if j == last {
-            return;
+        let mut j = 0;
+        loop {
+            let (x, y) = (&x[2 * j..][..TWICE], &mut y[j..][..N]);
+            for l in 0..N {
+                y[l] = x[2 * l];
+            }
+            if j == last {
+                break;
+            }
+            j = (j + N).min(last);
         }
-        j = (j + N).min(last);
     }
 }
 
