@@ -3,7 +3,7 @@
 //! `cargo bench --bench estimators`; the last expression is EDE typed out, so that the two can be held
 //! against each other in the same run.
 
-use dirnet::binarize::estimator;
+use dirnet::binarize::{Elements, estimator};
 use dirnet::{Error, Rng, binarize::estimator::all};
 use std::time::Instant;
 
@@ -19,7 +19,7 @@ fn main() -> Result<(), Error> {
     let mut last = 0.0;
     for name in all().map(|entry| entry.name).chain(TYPED) {
         let made = estimator(name)?;
-        let fitted = made.fit(&x[..4096], 0.7).unwrap_or(made);
+        let fitted = made.fit(&Elements::from(&x[..4096]), 0.7).unwrap_or(made);
         let mut dy = start.clone();
         let times = (0..30).map(|_| {
             dy.copy_from_slice(&start);

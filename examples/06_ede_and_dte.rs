@@ -2,7 +2,7 @@
 //!
 //! Run it with `cargo run --example 06_ede_and_dte`.
 
-use dirnet::binarize::estimator;
+use dirnet::binarize::{Elements, estimator};
 use dirnet::{Error, Rng};
 
 fn main() -> Result<(), Error> {
@@ -19,7 +19,7 @@ fn main() -> Result<(), Error> {
             for i in 0..=5 {
                 let progress = i as f32 / 5.0;
                 // What the layer asks for: the curve for these elements at this moment.
-                let curve = e.fit(x, progress).unwrap_or_else(|| e.clone());
+                let curve = e.fit(&Elements::from(x), progress).unwrap_or_else(|| e.clone());
                 let peak = curve.slope(0.0);
                 let learns = x.iter().filter(|&&x| curve.slope(x) >= 0.1 * peak).count();
                 print!("{progress:>8.1} |");

@@ -12,7 +12,7 @@
 
 use dirnet::binarize::estimator::all;
 use dirnet::binarize::recipe::PARTS;
-use dirnet::binarize::{Inputs, Latent, METHODS, Scale, estimator};
+use dirnet::binarize::{Elements, Inputs, Latent, METHODS, Scale, estimator};
 use dirnet::ops::Conv;
 use dirnet::watch::{Binarized, Watch};
 use dirnet::{Method, Params, Rng, Tape, Tensor};
@@ -203,7 +203,8 @@ fn no_number_makes_an_estimator_stumble() {
                     let grads = y.sum().backward();
                     let dx = grads.wrt(&x_).unwrap();
                     assert!(finite(dx), "{name}: {what}: {dx:?}");
-                    let fitted = e.fit(x, progress).unwrap_or_else(|| e.clone());
+                    let fitted =
+                        e.fit(&Elements::from(&x[..]), progress).unwrap_or_else(|| e.clone());
                     for far in [1e30, f32::MAX] {
                         for x in [far, -far] {
                             let slope = fitted.slope(x);

@@ -1,7 +1,7 @@
 //! The distribution-sensitive two-stage estimator: steepening with a floor under what can still
 //! learn.
 
-use super::estimator::{Entry, Estimator, Steepening, Tanh};
+use super::estimator::{Elements, Entry, Estimator, Steepening, Tanh};
 use std::sync::Arc;
 
 /// When an element counts as one that can still be updated.
@@ -96,7 +96,7 @@ impl Estimator for Dte {
     fn slope(&self, x: f32) -> f32 {
         Tanh::steep(self.steepening.t_min).slope(x)
     }
-    fn fit(&self, x: &[f32], progress: f32) -> Option<Arc<dyn Estimator>> {
+    fn fit(&self, x: &Elements<'_>, progress: f32) -> Option<Arc<dyn Estimator>> {
         // An infinite quantile leaves no steepness at all, and 1/0 is no half range.
         let t = self.steepening.at(progress).min(self.steepest(x)).max(f32::MIN_POSITIVE);
         Some(Arc::new(Tanh::steep(t)))
@@ -207,7 +207,7 @@ mod tests {
                 for rho in [0.02, 0.1, 0.5] {
                     let dte = Dte { eps, bound: Bound::Relative(rho), ..Dte::default() };
                     for step in 0..=20 {
-                        let curve = dte.fit(&x, step as f32 / 20.0).unwrap();
+                        let curve = dte.fit(&Elements::from(&x), step as f32 / 20.0).unwrap();
                         let share = updatable(&*curve, dte.bound, &x);
                         let least = (f64::from(eps) * x.len() as f64 - 1e-3) / x.len() as f64;
                         assert!(share >= least, "{name}, eps {eps}, step {step}: {share}");
@@ -228,7 +228,7 @@ mod tests {
                 let solvable = tau < 1.0 || quantile_of_size(&x, eps) <= 0.4477;
                 for step in 0..=20 {
                     let progress = step as f32 / 20.0;
-                    let curve = dte.fit(&x, progress).unwrap();
+                    let curve = dte.fit(&Elements::from(&x), progress).unwrap();
                     let late = dte.steepening.at(progress) >= 1.724 * tau;
                     if late && solvable {
                         let share = updatable(&*curve, dte.bound, &x);
@@ -253,7 +253,7 @@ mod tests {
             assert!((2700..x.len() / 3).contains(&sample.len()), "{}", sample.len());
             let error = (0.1 * 0.9 / sample.len() as f64).sqrt();
             for step in 0..=20 {
-                let curve = dte.fit(&sample, step as f32 / 20.0).unwrap();
+                let curve = dte.fit(&Elements::from(&sample), step as f32 / 20.0).unwrap();
                 let share = updatable(&*curve, dte.bound, &x);
                 assert!(share >= 0.1 - 4.0 * error, "{name}, step {step}: {share}");
             }
@@ -264,7 +264,7 @@ mod tests {
     fn without_the_bound_some_tensors_starve() {
         let ede = super::super::Ede::default();
         let starved = distributions().into_iter().any(|(_, x)| {
-            let curve = ede.fit(&x, 1.0).unwrap();
+            let curve = ede.fit(&Elements::from(&x), 1.0).unwrap();
             updatable(&*curve, Bound::Relative(0.1), &x) < 0.1
         });
         assert!(starved);
@@ -302,11 +302,11 @@ mod tests {
     fn zeros_and_nothing_at_all_do_not_bound() {
         assert_eq!(Dte::default().steepest(&[0.0; 100]), f32::INFINITY);
         assert_eq!(Dte::default().steepest(&[]), f32::INFINITY);
-        assert_eq!(Dte::default().fit(&[0.0; 100], 1.0).unwrap().slope(0.0), 10.0);
+        assert_eq!(Dte::default().fit(&Elements::from(&[0.0; 100]), 1.0).unwrap().slope(0.0), 10.0);
         // Mostly large, but a tenth of them zero: those have the whole slope.
         let x: Vec<f32> = (0..100).map(|i| if i < 10 { 0.0 } else { 5.0 }).collect();
         assert_eq!(Dte::default().steepest(&x), f32::INFINITY);
-        let infinite = Dte::default().fit(&[f32::INFINITY; 4], 1.0).unwrap();
+        let infinite = Dte::default().fit(&Elements::from(&[f32::INFINITY; 4]), 1.0).unwrap();
         assert_eq!(infinite.slope(1e30), 1.0);
     }
 }

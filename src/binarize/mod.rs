@@ -42,8 +42,9 @@ pub use dirnet_kernels::bits::{Pad, sign};
 pub use distill::Distill;
 pub use dte::{Bound, Dte};
 pub use estimator::{
-    ApproxSign, Dsq, Ede, Estimator, Expression, Fda, FourierSum, Gaussian, HalfCosine, Identity,
-    Parabola, Power, Rbnn, Reste, Ste, Steepening, SwishSign, Tanh, check_estimator, estimator,
+    ApproxSign, Dsq, Ede, Elements, Estimator, Expression, Fda, FourierSum, Gaussian, HalfCosine,
+    Identity, Parabola, Power, Rbnn, Reste, Ste, Steepening, SwishSign, Tanh, check_estimator,
+    estimator,
 };
 pub use layer::{Activations, Inputs, Latent, Ready, Weights};
 pub use method::{Between, Method};

@@ -1,6 +1,6 @@
 //! The sign of activations, and what has to be saved for its way back.
 
-use super::Estimator;
+use super::{Elements, Estimator};
 use crate::tensor::{Compact, Held};
 use crate::{Tensor, Var};
 use dirnet_kernels::bits::{self, Mask};
@@ -77,17 +77,15 @@ impl Slope {
             // An odd step does not fall into step with rows.
             let places = (0..of_each).step_by((of_each / ENOUGH).saturating_sub(1) | 1);
             let place = |i: usize| (i / area * channels + channel) * area + i % area;
-            let sample: Vec<f32> = match (x.floats(), x.as_compact()) {
-                (None, Some(compact)) => places.map(|i| compact.at(place(i))).collect(),
-                _ => places.map(|i| x[place(i)]).collect(),
-            };
+            let sample = Elements::when_seen(|| x.gather(places.map(place)));
             e.fit(&sample, progress).unwrap_or_else(|| e.clone())
         };
         Slope::Channels(par::map(channels, fit), area, x.clone())
     }
 
     pub(super) fn at(estimator: &Arc<dyn Estimator>, x: &Tensor, progress: f32) -> Self {
-        let fitted = estimator.fit(&x.sample(), progress).unwrap_or_else(|| estimator.clone());
+        let sample = Elements::when_seen(|| x.sample());
+        let fitted = estimator.fit(&sample, progress).unwrap_or_else(|| estimator.clone());
         match (fitted.window(), x.as_compact()) {
             (Some((limit, slope)), _) if limit.is_infinite() => Slope::Constant(slope),
             (_, Some(compact)) => Slope::Compact(fitted, compact.clone()),
@@ -164,6 +162,7 @@ fn by_channel_piece(
 
 #[cfg(test)]
 mod tests {
+    use crate::binarize::Elements;
     use crate::binarize::estimator::{all, estimator};
     use crate::{Params, Rng, Tape, Tensor};
 
@@ -183,7 +182,7 @@ mod tests {
                     .all(|(&y, &x)| y == if x < 0.0 { -1.0 } else { 1.0 })
             );
             let grads = (y * 3.0).sum().backward();
-            let fitted = e.fit(x.value(), 0.6).unwrap_or(e);
+            let fitted = e.fit(&Elements::from(&x.value()[..]), 0.6).unwrap_or(e);
             for (&dx, &x) in grads.wrt(&x).unwrap().iter().zip(&**x.value()) {
                 let expected = 3.0 * fitted.slope(x);
                 assert!((dx - expected).abs() <= 1e-6 * expected.abs(), "{} at {x}", entry.name);
@@ -219,7 +218,7 @@ mod tests {
                     if here.len() > 2048 {
                         continue; // a sample of it is fitted
                     }
-                    let curve = whole.fit(&here, 1.0).unwrap();
+                    let curve = whole.fit(&Elements::from(&here), 1.0).unwrap();
                     for &i in &places {
                         let expected = 2.0 * curve.slope(x[i]);
                         assert!(

@@ -1,6 +1,7 @@
 //! What estimators look like: their curves as training goes on, and how many elements of a tensor
 //! they leave able to learn.
 
+use crate::binarize::Elements;
 use crate::error::unknown;
 use crate::{Error, Estimator, Rng};
 use serde::Serialize;
@@ -30,7 +31,7 @@ pub struct Curve {
 impl Curve {
     /// Of an estimator that, if it looks at the elements, is shown standard normal ones.
     pub fn of(estimator: &dyn Estimator, progress: f32) -> Self {
-        let fitted = estimator.fit(&DISTRIBUTIONS[0].elements(), progress);
+        let fitted = estimator.fit(&Elements::from(&DISTRIBUTIONS[0].elements()), progress);
         let curve = fitted.as_deref().unwrap_or(estimator);
         let x: Vec<f32> = grid().collect();
         Curve {
@@ -58,7 +59,7 @@ fn grid() -> impl Iterator<Item = f32> {
 /// assert_eq!(updatable(&Ste::default(), &[0.5, -0.9, 1.5, -3.0], 0.0, 0.1), 0.5);
 /// ```
 pub fn updatable(estimator: &dyn Estimator, x: &[f32], progress: f32, rho: f32) -> f64 {
-    let fitted = estimator.fit(x, progress);
+    let fitted = estimator.fit(&Elements::from(x), progress);
     let curve = fitted.as_deref().unwrap_or(estimator);
     let peak = grid().map(|x| curve.slope(x)).fold(0.0, f32::max);
     let least = (rho * peak * (1.0 - 1e-4)).max(f32::MIN_POSITIVE);

@@ -196,8 +196,9 @@ impl Compact for Normed {
     fn write(&self, first: usize, y: &mut [f32]) {
         self.job().values(first, y);
     }
-    fn at(&self, i: usize) -> f32 {
-        self.job().value(i)
+    fn gather(&self, places: &mut dyn Iterator<Item = usize>) -> Vec<f32> {
+        let job = self.job();
+        places.map(|i| job.value(i)).collect()
     }
 }
 

@@ -13,8 +13,8 @@ pub(crate) trait Compact: Send + Sync {
     /// Writes the floats from element `first` on.
     fn write(&self, first: usize, y: &mut [f32]);
 
-    /// One of them.
-    fn at(&self, i: usize) -> f32;
+    /// The floats at these places.
+    fn gather(&self, places: &mut dyn Iterator<Item = usize>) -> Vec<f32>;
 
     /// Integers with a scale a channel, where that is what they are.
     fn integers(&self) -> Option<Numbers<'_>> {
@@ -67,8 +67,9 @@ impl Compact for Integers {
             done += len;
         }
     }
-    fn at(&self, i: usize) -> f32 {
-        f32::from(self.z()[i]) * self.scale(i)
+    fn gather(&self, places: &mut dyn Iterator<Item = usize>) -> Vec<f32> {
+        let z = self.z();
+        places.map(|i| f32::from(z[i]) * self.scale(i)).collect()
     }
     fn integers(&self) -> Option<Numbers<'_>> {
         Some(Numbers::Integers { z: self.z(), scale: &self.scale, sums: self.sums.as_deref() })

@@ -194,9 +194,12 @@ impl Tensor {
     pub(crate) fn sample(&self) -> Vec<f32> {
         const ENOUGH: usize = 4096;
         // An odd step does not fall into step with channels or rows.
-        let places = (0..self.len()).step_by((self.len() / ENOUGH).max(1) | 1);
+        self.gather((0..self.len()).step_by((self.len() / ENOUGH).max(1) | 1))
+    }
+    /// The numbers at these places, without making floats of all.
+    pub(crate) fn gather(&self, mut places: impl Iterator<Item = usize>) -> Vec<f32> {
         match (self.floats(), self.as_compact()) {
-            (None, Some(compact)) => places.map(|i| compact.at(i)).collect(),
+            (None, Some(compact)) => compact.gather(&mut places),
             _ => places.map(|i| self[i]).collect(),
         }
     }

@@ -1,7 +1,7 @@
 //! An estimator typed as an expression: `soft = tanh(t*x)/t; t = 0.1..10`.
 
-use super::Estimator;
 use super::formula::{Formulas, One, Program, Two};
+use super::{Elements, Estimator};
 use crate::Error;
 use crate::error::near_miss;
 use std::sync::Arc;
@@ -148,7 +148,7 @@ impl Estimator for Expression {
     fn slope(&self, x: f32) -> f32 {
         self.slope.at(x)
     }
-    fn fit(&self, _: &[f32], progress: f32) -> Option<Arc<dyn Estimator>> {
+    fn fit(&self, _: &Elements<'_>, progress: f32) -> Option<Arc<dyn Estimator>> {
         Some(Arc::new(Expression::at(&self.typed, progress)))
     }
     fn backward(&self, x: &[f32], dy: &mut [f32]) {
@@ -433,6 +433,7 @@ fn word(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::super::{check_estimator, estimator};
+    use super::Elements;
 
     #[test]
     fn an_expression_equal_to_ede_has_its_slopes() {
@@ -442,8 +443,8 @@ mod tests {
         let x: Vec<f32> = (0..70_001).map(|i| (i % 601) as f32 / 100.0 - 3.0).collect();
         for progress in [0.0, 0.3, 0.7, 1.0] {
             let (mut a, mut b) = (vec![1.5; x.len()], vec![1.5; x.len()]);
-            typed.fit(&x, progress).unwrap().backward(&x, &mut a);
-            ede.fit(&x, progress).unwrap().backward(&x, &mut b);
+            typed.fit(&Elements::from(&x), progress).unwrap().backward(&x, &mut a);
+            ede.fit(&Elements::from(&x), progress).unwrap().backward(&x, &mut b);
             for (a, b) in a.iter().zip(&b) {
                 assert!((a - b).abs() <= 1e-5 * b.abs().max(1e-3), "{a} and {b}");
             }
@@ -461,7 +462,7 @@ mod tests {
             let [typed, named] = e.map(|e| e.unwrap());
             for (progress, x) in [(0.0, -0.7), (0.3, 0.2), (0.9, 0.05), (1.0, 1.3)] {
                 let slope = |e: &std::sync::Arc<dyn super::Estimator>| {
-                    e.fit(&[1.0], progress).unwrap_or_else(|| e.clone()).slope(x)
+                    e.fit(&Elements::from(&[1.0]), progress).unwrap_or_else(|| e.clone()).slope(x)
                 };
                 let (a, b) = (slope(&typed), slope(&named));
                 assert!((a - b).abs() <= 2e-5 * b.abs().max(1e-3), "{row} at {x}: {a}, {b}");
@@ -485,7 +486,9 @@ mod tests {
             let again = estimator(e.name()).unwrap();
             assert_eq!(again.name(), e.name());
             for (progress, x) in [(0.0, 0.4), (0.5, -0.7), (1.0, 2.2)] {
-                let slope = |e: &dyn super::Estimator| e.fit(&[], progress).unwrap().slope(x);
+                let slope = |e: &dyn super::Estimator| {
+                    e.fit(&Elements::from(&[]), progress).unwrap().slope(x)
+                };
                 assert_eq!(slope(&again), slope(&e), "{text}");
             }
         }

@@ -27,7 +27,10 @@ use super::dte;
 use crate::error::unknown;
 use crate::{Error, Spec, spec::Options};
 use dirnet_kernels::elementwise;
-use std::fmt::Debug;
+use std::borrow::Cow;
+use std::cell::LazyCell;
+use std::fmt::{self, Debug};
+use std::ops::Deref;
 use std::sync::Arc;
 
 /// What stands in for `sign` on the way back.
@@ -65,7 +68,7 @@ pub trait Estimator: Debug + Send + Sync + 'static {
     /// The curve for a tensor with these elements at this point of training, from 0 to 1; `None`
     /// means this very one. For schedules, and for curves that look at the distribution. Of a large
     /// tensor it is shown some four thousand elements, evenly spaced.
-    fn fit(&self, x: &[f32], progress: f32) -> Option<Arc<dyn Estimator>> {
+    fn fit(&self, x: &Elements<'_>, progress: f32) -> Option<Arc<dyn Estimator>> {
         let _ = (x, progress);
         None
     }
@@ -89,6 +92,46 @@ pub trait Estimator: Debug + Send + Sync + 'static {
     }
 }
 
+/// The elements that a curve is fitted to. They read as a slice, and are gathered when somebody first looks:
+/// a schedule never does, and elements that lie far apart in memory are slow to fetch.
+///
+/// ```
+/// use dirnet::binarize::{Dte, Ede, Elements, Estimator};
+/// let unseen = Elements::when_seen(|| unreachable!("EDE goes by progress alone"));
+/// assert!(Ede::default().fit(&unseen, 0.5).is_some());
+/// let few = Elements::from(&[0.1, -2.0]);
+/// assert!(Dte::default().fit(&few, 0.5).is_some());
+/// ```
+pub struct Elements<'a>(LazyCell<Cow<'a, [f32]>, Gather<'a>>);
+
+type Gather<'a> = Box<dyn FnOnce() -> Cow<'a, [f32]> + 'a>;
+
+impl<'a> Elements<'a> {
+    /// What `gather` gives, which is called at most once.
+    pub fn when_seen(gather: impl FnOnce() -> Vec<f32> + 'a) -> Self {
+        Elements(LazyCell::new(Box::new(|| gather().into())))
+    }
+}
+
+impl<'a, T: AsRef<[f32]> + ?Sized> From<&'a T> for Elements<'a> {
+    fn from(x: &'a T) -> Self {
+        Elements(LazyCell::new(Box::new(|| x.as_ref().into())))
+    }
+}
+
+impl Deref for Elements<'_> {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        &self.0
+    }
+}
+
+impl Debug for Elements<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Elements").field(&&**self).finish()
+    }
+}
+
 impl Estimator for Arc<dyn Estimator> {
     fn name(&self) -> &str {
         (**self).name()
@@ -99,7 +142,7 @@ impl Estimator for Arc<dyn Estimator> {
     fn slope(&self, x: f32) -> f32 {
         (**self).slope(x)
     }
-    fn fit(&self, x: &[f32], progress: f32) -> Option<Arc<dyn Estimator>> {
+    fn fit(&self, x: &Elements<'_>, progress: f32) -> Option<Arc<dyn Estimator>> {
         (**self).fit(x, progress)
     }
     fn by_channel(&self) -> bool {
@@ -198,7 +241,7 @@ impl Estimator for Named {
     fn slope(&self, x: f32) -> f32 {
         self.estimator.slope(x)
     }
-    fn fit(&self, x: &[f32], progress: f32) -> Option<Arc<dyn Estimator>> {
+    fn fit(&self, x: &Elements<'_>, progress: f32) -> Option<Arc<dyn Estimator>> {
         self.estimator.fit(x, progress)
     }
     fn by_channel(&self) -> bool {
@@ -223,7 +266,7 @@ pub fn check_estimator(estimator: &(impl Estimator + ?Sized)) {
     // Offset, so that no point stands on a kink at a round number.
     let points: Vec<f32> = (-300..300).map(|i| i as f32 / 100.0 + 0.004_3).collect();
     for progress in [0.0, 0.25, 0.5, 0.75, 0.99] {
-        let fitted = estimator.fit(&points, progress);
+        let fitted = estimator.fit(&Elements::from(&points), progress);
         let soft = |x| fitted.as_ref().map_or_else(|| estimator.soft(x), |e| e.soft(x));
         let slope = |x| fitted.as_ref().map_or_else(|| estimator.slope(x), |e| e.slope(x));
         let steepest = points.iter().map(|&x| slope(x).abs()).fold(0.0, f32::max);
@@ -266,7 +309,7 @@ mod tests {
         for entry in all() {
             let estimator = estimator(entry.name).unwrap();
             for &(progress, x, slope) in entry.known {
-                let found = match estimator.fit(&elements, progress) {
+                let found = match estimator.fit(&Elements::from(&elements), progress) {
                     Some(fitted) => fitted.slope(x),
                     None => estimator.slope(x),
                 };
@@ -285,7 +328,8 @@ mod tests {
         for entry in all() {
             let made = estimator(entry.name).unwrap();
             for progress in [0.0, 0.5, 1.0] {
-                let e = made.fit(&elements, progress).unwrap_or_else(|| made.clone());
+                let e =
+                    made.fit(&Elements::from(&elements), progress).unwrap_or_else(|| made.clone());
                 for x in elements {
                     assert!(e.slope(x).is_finite(), "{} at {x}: {}", entry.name, e.slope(x));
                 }
@@ -315,7 +359,9 @@ mod tests {
             assert_eq!(again.name(), name);
             for (progress, x) in [(0.0, 1.5), (0.5, 0.7), (1.0, 0.2)] {
                 let slope = |e: &Arc<dyn Estimator>| {
-                    e.fit(&[1.0; 9], progress).unwrap_or_else(|| e.clone()).slope(x)
+                    e.fit(&Elements::from(&[1.0; 9]), progress)
+                        .unwrap_or_else(|| e.clone())
+                        .slope(x)
                 };
                 assert_eq!(slope(&made), slope(&again), "{text}");
             }

@@ -1,6 +1,6 @@
 //! Sines and cosines: half a wave, and the Fourier series of the sign.
 
-use super::{Entry, Estimator};
+use super::{Elements, Entry, Estimator};
 use dirnet_kernels::{elementwise, math};
 use std::f32::consts::{FRAC_2_PI, FRAC_PI_2};
 use std::sync::Arc;
@@ -131,7 +131,7 @@ impl Estimator for Fda {
     fn slope(&self, x: f32) -> f32 {
         self.at(0.0).slope(x)
     }
-    fn fit(&self, _: &[f32], progress: f32) -> Option<Arc<dyn Estimator>> {
+    fn fit(&self, _: &Elements<'_>, progress: f32) -> Option<Arc<dyn Estimator>> {
         Some(Arc::new(self.at(progress)))
     }
 }

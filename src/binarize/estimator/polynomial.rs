@@ -1,6 +1,6 @@
 //! Parabolas of compact support: ApproxSign and RBNN's.
 
-use super::{Entry, Estimator, Steepening};
+use super::{Elements, Entry, Estimator, Steepening};
 use std::sync::Arc;
 
 /// Two parabolas that meet at zero: steep where the sign is in doubt, flat where it is not.
@@ -110,7 +110,7 @@ impl Estimator for Rbnn {
     fn slope(&self, x: f32) -> f32 {
         self.at(0.0).slope(x)
     }
-    fn fit(&self, _: &[f32], progress: f32) -> Option<Arc<dyn Estimator>> {
+    fn fit(&self, _: &Elements<'_>, progress: f32) -> Option<Arc<dyn Estimator>> {
         Some(Arc::new(self.at(progress)))
     }
 }

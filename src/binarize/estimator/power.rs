@@ -1,6 +1,6 @@
 //! Roots: ReSTE.
 
-use super::{Entry, Estimator};
+use super::{Elements, Entry, Estimator};
 use dirnet_kernels::math;
 use std::sync::Arc;
 
@@ -86,7 +86,7 @@ impl Estimator for Reste {
     fn slope(&self, x: f32) -> f32 {
         self.at(0.0).slope(x)
     }
-    fn fit(&self, _: &[f32], progress: f32) -> Option<Arc<dyn Estimator>> {
+    fn fit(&self, _: &Elements<'_>, progress: f32) -> Option<Arc<dyn Estimator>> {
         Some(Arc::new(self.at(progress)))
     }
 }

@@ -1,6 +1,6 @@
 //! Hyperbolic tangents: standing still, steepening (EDE), and cut at the interval (DSQ).
 
-use super::{Entry, Estimator};
+use super::{Elements, Entry, Estimator};
 use crate::{Error, spec::Options};
 use dirnet_kernels::math;
 use std::sync::Arc;
@@ -107,7 +107,7 @@ impl Estimator for Ede {
     fn slope(&self, x: f32) -> f32 {
         Tanh::steep(self.steepening.t_min).slope(x)
     }
-    fn fit(&self, _: &[f32], progress: f32) -> Option<Arc<dyn Estimator>> {
+    fn fit(&self, _: &Elements<'_>, progress: f32) -> Option<Arc<dyn Estimator>> {
         Some(Arc::new(Tanh::steep(self.steepening.at(progress))))
     }
 }
