@@ -12,8 +12,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
 
-/// Given the gradient of a node and which parents want one, the gradients of the parents.
-type Backward = Box<dyn FnOnce(Tensor, &[bool]) -> Vec<Option<Tensor>>>;
+/// Given the gradient of a node, what others have sent to its first parent so far, and which parents want
+/// one, the gradients of the parents. Who takes what others have sent must send it along.
+type Backward = Box<dyn FnOnce(Tensor, &mut Option<Tensor>, &[bool]) -> Vec<Option<Tensor>>>;
 
 /// An output that was marked: its place on the tape and its numbers.
 type Kept = (Option<usize>, Tensor);
@@ -267,6 +268,34 @@ impl<'p> Tape<'p> {
         parents: &[&Var<'t>],
         backward: impl FnOnce(Tensor, &[bool]) -> Vec<Option<Tensor>> + 'static,
     ) -> Var<'t> {
+        let backward: Backward = Box::new(|dy, _, wanted| backward(dy, wanted));
+        self.record_boxed(name, value, parents, backward)
+    }
+
+    /// [`record`](Self::record) for an operation that spares the tape a pass over memory: `backward` is also
+    /// given what others have sent to the first parent so far, and returns that gradient with its own added.
+    #[track_caller]
+    pub(crate) fn record_adding<'t, const N: usize>(
+        &'t self,
+        name: &'static str,
+        value: Tensor,
+        parents: [&Var<'t>; N],
+        backward: impl FnOnce(Tensor, Option<Tensor>, [bool; N]) -> [Option<Tensor>; N] + 'static,
+    ) -> Var<'t> {
+        let backward: Backward = Box::new(|dy, others, wanted| {
+            backward(dy, others.take(), wanted.try_into().expect("as many flags as parents")).into()
+        });
+        self.record_boxed(name, value, &parents, backward)
+    }
+
+    #[track_caller]
+    fn record_boxed<'t>(
+        &'t self,
+        name: &'static str,
+        value: Tensor,
+        parents: &[&Var<'t>],
+        backward: Backward,
+    ) -> Var<'t> {
         for parent in parents {
             assert!(std::ptr::addr_eq(parent.tape, self), "{name}: a value of another tape");
         }
@@ -282,7 +311,7 @@ impl<'p> Tape<'p> {
         let wanted = self.training && parents.iter().any(|p| p.node.is_some());
         let node = wanted.then(|| {
             let parents = parents.iter().map(|p| p.node).collect();
-            let node = self.push(name, &value, parents, Some(Box::new(backward)));
+            let node = self.push(name, &value, parents, Some(backward));
             self.nodes.borrow_mut()[node].cost = cost;
             node
         });
@@ -413,8 +442,13 @@ impl<'p> Tape<'p> {
                     grads.params[id.0] = Some(dy);
                 } else if let Some(backward) = node.backward {
                     let wanted: Vec<bool> = node.parents.iter().map(Option::is_some).collect();
-                    let found = backward(dy, &wanted);
+                    let first = node.parents.first().copied().flatten();
+                    let mut others = first.and_then(|parent| flowing[parent].take());
+                    let found = backward(dy, &mut others, &wanted);
                     assert_eq!(found.len(), wanted.len(), "{}: gradients a parent", node.name);
+                    if let (Some(parent), Some(others)) = (first, others) {
+                        flowing[parent] = Some(others);
+                    }
                     for (parent, gradient) in node.parents.iter().zip(found) {
                         let (Some(parent), Some(gradient)) = (*parent, gradient) else { continue };
                         let shape = &nodes[parent].shape;

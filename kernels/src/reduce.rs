@@ -163,6 +163,20 @@ fn per_row(
     });
 }
 
+/// `out[i] = Σ_j sign(w[i,j])·x[i,j]`, the gradient of a binary filter's scale. The sign of zero is 1.
+#[track_caller]
+pub fn sum_rows_by_signs(rows: usize, cols: usize, w: &[f32], x: &[f32], out: &mut [f32]) {
+    let fits = x.len() == rows * cols && w.len() == x.len();
+    assert!(fits, "sum_rows_by_signs: lengths of w and x");
+    assert_eq!(out.len(), rows, "sum_rows_by_signs: one value a row");
+    let level = level();
+    rows_of_work(out, cols, |i, out| {
+        let row = i * cols..(i + 1) * cols;
+        let term = |w, x: f32| f64::from(if w < 0.0 { -x } else { x });
+        *out = channels::row_sum(level, &w[row.clone()], &x[row], term) as f32;
+    });
+}
+
 /// `out[j] = Σ_i x[i,j]`
 #[track_caller]
 pub fn sum_cols(rows: usize, cols: usize, x: &[f32], out: &mut [f32]) {

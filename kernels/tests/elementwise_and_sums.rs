@@ -117,6 +117,15 @@ fn sums_of_rows_columns_and_channels() {
             &want,
             1.0,
         );
+        let w = numbers(rows * cols, 2);
+        let sign = |i: usize, j: usize| if w[i * cols + j] < 0.0 { -1.0 } else { 1.0 };
+        let along = |i: usize| (0..cols).map(|j| sign(i, j) * at(i, j)).sum();
+        close(
+            "sum_rows_by_signs",
+            &everywhere(rows, |y| reduce::sum_rows_by_signs(rows, cols, &w, &x, y)),
+            &(0..rows).map(along).collect::<Vec<f64>>(),
+            cols as f64,
+        );
         let want: Vec<f64> = (0..cols).map(|j| (0..rows).map(|i| at(i, j)).sum()).collect();
         close(
             "sum_cols",

@@ -7,7 +7,11 @@ use crate::tensor::Held;
 use crate::{Tensor, Var};
 use dirnet_engine::{Op, Then};
 use dirnet_kernels::bits::{self, Filters, Image};
-use dirnet_kernels::{ConvGeom, elementwise::scale_channels};
+use dirnet_kernels::{
+    ConvGeom,
+    elementwise::{add_assign, scale_channels},
+    reduce::sum_rows_by_signs,
+};
 use std::sync::Arc;
 
 impl<'t> Var<'t> {
@@ -63,8 +67,14 @@ impl<'t> Var<'t> {
         let latent = Latent::save(w, scale, of_weights);
         let filters = Held::by(filters, Filters::bytes);
         self.tape().describe(|| Op::BinConv2d { how, pad, then: Then::Scale });
-        self.tape().record("bin_conv2d", y, [self, w, scale], move |dy, wanted| {
-            let finish = |first, dx: &mut [f32]| slope.apply(first, dx);
+        self.tape().record_adding("bin_conv2d", y, [self, w, scale], move |dy, others, wanted| {
+            // While the cache holds it.
+            let finish = |first, dx: &mut [f32]| {
+                slope.apply(first, dx);
+                if let Some(others) = &others {
+                    add_assign(dx, &others[first..first + dx.len()]);
+                }
+            };
             let of_weights = wanted[1] || wanted[2];
             let mut dw = Tensor::zeros(g.filters());
             let dx = wanted[0].then(|| {
@@ -105,14 +115,7 @@ impl Latent {
         let o = self.scale.len();
         let n = self.w.len() / o.max(1);
         let dscale = wanted[1].then(|| {
-            Tensor::build([o], |dscale| {
-                for (c, dscale) in dscale.iter_mut().enumerate() {
-                    let here = c * n..(c + 1) * n;
-                    let signs = self.w[here.clone()].iter().map(|&w| f64::from(bits::sign(w)));
-                    let sum: f64 = signs.zip(&dsigns[here]).map(|(s, &d)| s * f64::from(d)).sum();
-                    *dscale = sum as f32;
-                }
-            })
+            Tensor::build([o], |dscale| sum_rows_by_signs(o, n, &self.w, &dsigns, dscale))
         });
         let dw = wanted[0].then(|| {
             for (d, scale) in dsigns.data_mut().chunks_mut(n.max(1)).zip(&*self.scale) {
@@ -173,7 +176,8 @@ mod tests {
                         true => x.bin_conv2d(&w, &scale, how, Pad::Zero, [&e[0], &e[1]]),
                         false => x.binarize(&e[1]).conv2d(&w.binarize_weights(&scale, &e[0]), how),
                     };
-                    let grads = y.square().sum().backward();
+                    // What is recorded later sends its gradient first.
+                    let grads = (y.square().sum() + x.square().sum() * 3.0).backward();
                     let grad = |x| grads.wrt(x).unwrap().clone();
                     [y.value().clone(), grad(&x), grad(&w), grad(&scale)]
                 };
