@@ -6,6 +6,7 @@
 
 use crate::bits::Image;
 use crate::lanes::{EIGHT, Lanes, Plain, Stored};
+use crate::pages::zeroed;
 use crate::par;
 use crate::pixels::{Sums, add_up, get, padded, put};
 use crate::simd::{level, per_level};
@@ -155,11 +156,12 @@ impl NormAct<'_> {
         assert!(y.as_ref().is_none_or(|y| y.len() == len), "{OP}: y of {:?}", self.size);
         let none = self.act == Activation::Identity || !inside;
         let words = if none { 0 } else { c * hw.div_ceil(EIGHT) };
-        let mut inside = vec![0; n * words];
         let plane_bytes = if signs { c.div_ceil(4) * hw } else { 0 };
-        let mut planes = vec![0; n * plane_bytes];
+        // Zeroed image by image, by the thread that goes on with it.
+        let [mut inside, mut planes] =
+            [words, plane_bytes].map(|each| Vec::with_capacity(n * each));
         let mut y = y.map(|y| y.chunks_mut(c * hw));
-        let mut rest = (&mut inside[..], &mut planes[..]);
+        let mut rest = (inside.spare_capacity_mut(), planes.spare_capacity_mut());
         let mut images: Vec<_> = (0..n)
             .map(|_| OneImage {
                 y: y.as_mut().and_then(Iterator::next),
@@ -171,12 +173,20 @@ impl NormAct<'_> {
         let some = (par::GRAIN / (c * hw).max(1)).max(1);
         par::chunks(&mut images, some, |i, images| {
             for (j, image) in images.iter_mut().enumerate() {
+                let OneImage { y, inside, planes } = image;
+                let mut image = OneImage {
+                    y: y.as_deref_mut(),
+                    inside: zeroed(inside),
+                    planes: zeroed(planes),
+                };
                 let from = (i * some + j) * c * hw;
                 let residual = residual.map(|r| &r[from..][..c * hw]);
                 let odd = match self.x {
-                    Numbers::Floats(x) => forward(level, self, &x[from..], &[], residual, image),
+                    Numbers::Floats(x) => {
+                        forward(level, self, &x[from..], &[], residual, &mut image)
+                    }
                     Numbers::Integers { z, scale, .. } => {
-                        forward(level, self, &z[from..], scale, residual, image)
+                        forward(level, self, &z[from..], scale, residual, &mut image)
                     }
                 };
                 if odd {
@@ -185,6 +195,11 @@ impl NormAct<'_> {
             }
         });
         drop(images);
+        // SAFETY: each image was zeroed, and there are `n`.
+        unsafe {
+            inside.set_len(n * words);
+            planes.set_len(n * plane_bytes);
+        }
         let image = signs.then(|| Image::of_planes(self.size, nan.into_inner(), planes));
         (Inside(inside), image)
     }
@@ -298,10 +313,10 @@ impl Activation {
 }
 
 /// What becomes of one image.
-struct OneImage<'a> {
+struct OneImage<'a, Byte = u8> {
     y: Option<&'a mut [f32]>,
-    inside: &'a mut [u8],
-    planes: &'a mut [u8],
+    inside: &'a mut [Byte],
+    planes: &'a mut [Byte],
 }
 
 /// The bits of how many pixels there are from `p` on, of eight.

@@ -1,4 +1,6 @@
-//! Where memory lies: in large pages, and from the start of a cache line.
+//! Where memory lies: in large pages, from the start of a cache line, and near whom.
+
+use std::mem::MaybeUninit;
 
 /// Floats of a cache line.
 pub const LINE: usize = 16;
@@ -45,4 +47,12 @@ pub fn huge(x: &mut [f32]) {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = x;
+}
+
+/// Zeros. Memory that the allocator zeroes lies in the cache of the core that asked for it, from where
+/// another core has to fetch it before it can write to it; a part that its own worker zeroes does not.
+pub(crate) fn zeroed(x: &mut [MaybeUninit<u8>]) -> &mut [u8] {
+    x.fill(MaybeUninit::new(0));
+    // SAFETY: all of it has just been written.
+    unsafe { &mut *(std::ptr::from_mut(x) as *mut [u8]) }
 }
