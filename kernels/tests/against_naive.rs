@@ -128,6 +128,9 @@ fn convolutions() -> Vec<ConvGeom> {
         ([2, 512, 16, 16], [16, 3, 3], how(1, 1, 1, 1)),
         ([1, 24, 5, 5], [140, 1, 1], how(1, 0, 1, 1)),
         ([1, 80, 9, 7], [300, 1, 1], how(2, 0, 1, 2)),
+        ([37, 3, 6, 7], [20, 3, 3], how(1, 1, 1, 1)),
+        ([130, 5, 5, 9], [3, 3, 3], how(2, 1, 1, 1)),
+        ([33, 4, 8, 8], [9, 3, 3], how(1, 1, 1, 1)),
     ];
     // The shapes of the networks: each channel count against each image, with batches around it.
     for channels in [1, 3, 5, 16, 17, 32, 33] {

@@ -65,7 +65,7 @@ pub(super) fn dw(g: &ConvGeom, x: &Image, pad: Pad, dy: &[f32], dw: &mut [f32]) 
 }
 
 /// How many parts to compute at once, as the geometry says, whatever the threads.
-const PARTS: usize = 8;
+const PARTS: usize = 16;
 
 impl<'a> Plan<'a> {
     pub fn new(g: &'a ConvGeom, pad: Pad) -> Self {

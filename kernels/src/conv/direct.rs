@@ -5,13 +5,15 @@
 //! are channels of the output (of `dx`: the input), 16 or at last 8, in [`gather_product`]; for the gradient
 //! of filters of few taps they are pixels, in [`dot_product`].
 //! The order of an output's sum depends on the geometry of the layer alone; so neither chunks, nor
-//! images, nor threads can change it. The filter's gradient sums chunk by chunk, images in order.
+//! images, nor threads can change it. The filter's gradient sums chunk by chunk, parts
+//! of the images in order.
 
 use super::dots::{self, dot_product};
 use super::gather::{Row, Steps, Write, gather_product, portions};
 use super::lines::{CHANNELS, Numbers, RUN, line_product};
 use super::plan::{Phase, Plan};
 use crate::ahead::{Ahead, Memory};
+use crate::elementwise::add_assign;
 use crate::geom::ConvGeom;
 use crate::par::{GRAIN, chunks, scratch, threads};
 use crate::planes::{Grid, copy, spread};
@@ -29,6 +31,15 @@ const TILE: usize = 16;
 
 /// Filters of a lone image, in floats, that the second cache may hold: they are not asked for ahead.
 const FEW: usize = 1 << 18;
+
+/// Parts of the images, at most, whose sums for the gradient to small filters are computed each by one thread,
+/// from images that it has at hand: a core that reads what another has written waits for it, longest where they
+/// share no cache.
+const PARTS: usize = 8;
+/// Images, at least, of such a part.
+const TOGETHER: usize = 16;
+/// Floats, at most, of such filters.
+const SMALL: usize = 1 << 16;
 
 /// Channels, at most, of filters whose rows a product of channels reads as they lie.
 const NEAR: usize = 256;
@@ -421,6 +432,28 @@ impl Pass {
 }
 
 pub(super) fn dw(g: &ConvGeom, x: &[f32], dy: &[f32], dw: &mut [f32]) {
+    let each = g.n.div_ceil(PARTS).max(TOGETHER);
+    let parts = g.n.div_ceil(each);
+    if g.how.groups > 1 || parts == 1 || dw.len() > SMALL {
+        return dw_of_blocks(g, x, dy, dw);
+    }
+    let (k, blocks) = (g.taps(), Block::all(g.o, WIDTH));
+    let job = FilterSums::new(level(), g, 0..k, x, dy);
+    scratch(parts * dw.len(), |sums| {
+        chunks(sums, dw.len(), |part, dw| {
+            let images = part * each..g.n.min((part + 1) * each);
+            job.add_up(images, 0, &blocks, |block, sums| {
+                block.deinterleave(job.level, sums, k, &mut dw[block.first * k..]);
+            });
+        });
+        let (first, others) = sums.split_at(dw.len());
+        dw.copy_from_slice(first);
+        others.chunks(dw.len()).for_each(|part| add_assign(dw, part));
+    });
+}
+
+/// The same with the images in one part, and pieces of the filters for the threads.
+fn dw_of_blocks(g: &ConvGeom, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     let (level, k) = (level(), g.taps());
     let blocks = Block::all(g.group_o(), WIDTH);
     let each = blocks.len().div_ceil(threads());
@@ -430,10 +463,12 @@ pub(super) fn dw(g: &ConvGeom, x: &[f32], dy: &[f32], dw: &mut [f32]) {
         chunks(dw, each * WIDTH * k, |piece, dw| {
             let blocks = &blocks[piece * each..blocks.len().min((piece + 1) * each)];
             let mut finish = |block: &Block, sums: &[f32]| {
-                block.deinterleave(level, sums, k, &mut dw[(block.first - blocks[0].first) * k..]);
+                let dw = &mut dw[(block.first - blocks[0].first) * k..];
+                block.deinterleave(level, sums, k, dw);
             };
             if rows == k {
-                return filter_sums(level, g, group, blocks, 0..k, x, dy, finish);
+                let job = FilterSums::new(level, g, 0..k, x, dy);
+                return job.add_up(0..g.n, group, blocks, finish);
             }
             let [block] = blocks else {
                 unreachable!("a piece is a block where threads share them")
@@ -442,7 +477,8 @@ pub(super) fn dw(g: &ConvGeom, x: &[f32], dy: &[f32], dw: &mut [f32]) {
                 chunks(sums, rows * block.width, |part, sums| {
                     let rows = part * rows..k.min((part + 1) * rows);
                     let copy = |_: &Block, some: &[f32]| sums.copy_from_slice(some);
-                    filter_sums(level, g, group, blocks, rows, x, dy, copy);
+                    let job = FilterSums::new(level, g, rows, x, dy);
+                    job.add_up(0..g.n, group, blocks, copy);
                 });
                 finish(block, sums);
             });
@@ -451,112 +487,155 @@ pub(super) fn dw(g: &ConvGeom, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     chunks(dw, g.group_o() * k, of_group);
 }
 
-/// `sums[row, lane] = Σ_{n,i,j} (what the row's tap sees of x at n, i, j) · dy[n, lane, i, j]`,
-/// for `rows` among the taps `(c,u,v)` and each block in turn of a group.
-fn filter_sums(
+/// The gradient to some taps of filters, and what it knows before its images.
+struct FilterSums<'a> {
+    g: &'a ConvGeom,
     level: Level,
-    g: &ConvGeom,
-    group: usize,
-    blocks: &[Block],
+    x: &'a [f32],
+    dy: &'a [f32],
+    plan: Plan,
+    /// Among the taps `(c,u,v)`, and the channels that they see.
     rows: Range<usize>,
-    x: &[f32],
-    dy: &[f32],
-    mut finish: impl FnMut(&Block, &[f32]),
-) {
-    let taps = g.kh * g.kw;
-    let channels = rows.start / taps..(rows.end - 1) / taps + 1;
-    let plan = &Plan::dw(g, channels.len());
-    let [phase] = &plan.phases[..] else { unreachable!("forward sees all taps everywhere") };
-    let table: Vec<u32> = phase.pixels(plan.chunk_len()).iter().map(|pixel| pixel.base).collect();
-    let skipped = channels.start * taps;
-    let tap_rows = phase.tap_rows(rows.start - skipped..rows.end - skipped, plan.plane);
-    let (image, plane) = (g.c * g.h * g.w, g.oh * g.ow);
-    // Where pixels are the lanes, each sum is as many.
-    let by_dots = plan.by_dots(g);
-    let lanes = if by_dots { RUN } else { 1 };
-    let runs = if by_dots { plan.all_runs() } else { Default::default() };
-    // Sums of one block stay in the second cache, but the slab is worth filling for many.
-    let one_chunk = plan.images >= g.n && plan.rows == g.oh;
-    let together = if one_chunk { 1 } else { blocks.len() };
-    let mut filled = None;
-    scratch(channels.len() * plan.plane, |slab| {
-        slab.fill(0.0);
-        scratch(rows.len() * WIDTH * lanes * together, |sums| {
-            scratch(if by_dots { 0 } else { table.len() * WIDTH }, |v| {
-                for blocks in blocks.chunks(together) {
-                    let sums_of = rows.len() * blocks[0].width * lanes;
-                    let mut write = Write::Over;
-                    for n in (0..g.n).step_by(plan.images) {
-                        let images = plan.images.min(g.n - n);
-                        let (x, dy) = (&x[n * image..], &dy[n * g.o * plane..]);
-                        for r in (0..g.oh).step_by(plan.rows) {
-                            let pixels = plan.rows.min(g.oh - r) * g.ow;
-                            if filled != Some((n, r)) {
-                                let first = group * g.group_c() + channels.start;
-                                let x = &x[first * g.h * g.w..];
-                                plan.fill(level, x, images, r, slab);
-                                filled = Some((n, r));
-                            }
-                            let whole = plan.rows == g.oh && g.how.groups == 1;
-                            let whole = if whole { images } else { 0 };
-                            let steps =
-                                Steps { table: &table[..images * pixels], repeats: 1, advance: 0 };
-                            let many_runs = images * pixels / RUN;
-                            let asked = |block: &Block| match by_dots {
-                                true => dots::portions(rows.len(), many_runs, block.used),
-                                false => portions(rows.len(), steps),
-                            };
-                            let many = blocks.iter().map(asked).sum();
-                            let [x_next, dy_next] = [(x, image), (dy, g.o * plane)]
-                                .map(|(x, len)| following(x, whole * len));
-                            let mut ahead = Ahead::new([x_next, dy_next], many);
-                            for (block, sums) in blocks.iter().zip(sums.chunks_mut(sums_of)) {
-                                let first = group * g.group_o() + block.first;
-                                let dy = &dy[first * plane + r * g.ow..];
-                                let sums = &mut sums[..rows.len() * block.width * lanes];
-                                if by_dots {
-                                    let full = plan.rows * g.ow;
-                                    let [runs] = &runs[usize::from(pixels < full)][..] else {
-                                        unreachable!("forward sees all taps everywhere")
-                                    };
-                                    let runs = &runs[..many_runs];
-                                    let (sums, channels) = (sums.as_chunks_mut().0, block.used);
-                                    dot_product(
-                                        level,
-                                        slab,
-                                        &tap_rows,
-                                        runs,
-                                        dy,
-                                        plane,
-                                        channels,
-                                        write,
-                                        sums,
-                                        block.width,
-                                        &mut ahead,
-                                    );
-                                    continue;
+    channels: Range<usize>,
+    /// Where each of the rows and each pixel of a chunk has its numbers.
+    tap_rows: Vec<Row>,
+    table: Vec<u32>,
+    /// Whether pixels are the lanes, and their runs, of a full chunk and of the last of an image.
+    by_dots: bool,
+    runs: [Vec<Vec<Row>>; 2],
+}
+
+impl<'a> FilterSums<'a> {
+    fn new(level: Level, g: &'a ConvGeom, rows: Range<usize>, x: &'a [f32], dy: &'a [f32]) -> Self {
+        let taps = g.kh * g.kw;
+        let channels = rows.start / taps..(rows.end - 1) / taps + 1;
+        let plan = Plan::dw(g, channels.len());
+        let [phase] = &plan.phases[..] else { unreachable!("forward sees all taps everywhere") };
+        let table = phase.pixels(plan.chunk_len()).iter().map(|pixel| pixel.base).collect();
+        let skipped = channels.start * taps;
+        let tap_rows = phase.tap_rows(rows.start - skipped..rows.end - skipped, plan.plane);
+        let by_dots = plan.by_dots(g);
+        let runs = if by_dots { plan.all_runs() } else { Default::default() };
+        FilterSums { g, level, x, dy, plan, rows, channels, tap_rows, table, by_dots, runs }
+    }
+
+    /// `sums[row, lane] = Σ_{n,i,j} (what the row's tap sees of x at n, i, j) · dy[n, lane, i, j]`,
+    /// for some images and each block in turn of a group.
+    fn add_up(
+        &self,
+        images: Range<usize>,
+        group: usize,
+        blocks: &[Block],
+        mut finish: impl FnMut(&Block, &[f32]),
+    ) {
+        let FilterSums { g, level, plan, rows, channels, table, by_dots, .. } = self;
+        let image = g.c * g.h * g.w;
+        // Where pixels are the lanes, each sum is as many.
+        let lanes = if *by_dots { RUN } else { 1 };
+        // Sums of one block stay in the second cache, but the slab is worth filling for many.
+        let one_chunk = plan.images >= images.len() && plan.rows == g.oh;
+        let together = if one_chunk { 1 } else { blocks.len() };
+        let mut filled = None;
+        scratch(channels.len() * plan.plane, |slab| {
+            slab.fill(0.0);
+            scratch(rows.len() * WIDTH * lanes * together, |sums| {
+                scratch(if *by_dots { 0 } else { table.len() * WIDTH }, |v| {
+                    for blocks in blocks.chunks(together) {
+                        let sums_of = rows.len() * blocks[0].width * lanes;
+                        let mut write = Write::Over;
+                        for n in images.clone().step_by(plan.images) {
+                            let images = plan.images.min(images.end - n);
+                            for r in (0..g.oh).step_by(plan.rows) {
+                                if filled != Some((n, r)) {
+                                    let first = group * g.group_c() + channels.start;
+                                    let x = &self.x[n * image + first * g.h * g.w..];
+                                    plan.fill(*level, x, images, r, slab);
+                                    filled = Some((n, r));
                                 }
-                                let v = &mut v[..images * pixels * block.width];
-                                let parts = v.chunks_exact_mut(pixels * block.width);
-                                for (image, v) in parts.enumerate() {
-                                    block.interleave(level, &dy[image * g.o * plane..], plane, v);
-                                }
-                                let v = block.packed(v);
-                                block.product(
-                                    level, slab, &tap_rows, steps, v, write, sums, &mut ahead,
-                                );
+                                let pixels = plan.rows.min(g.oh - r) * g.ow;
+                                let chunk = Chunk { group, n, images, r, pixels };
+                                let sums = sums.chunks_mut(sums_of);
+                                self.add_chunk(chunk, blocks, slab, v, write, sums);
+                                write = Write::Add;
                             }
-                            write = Write::Add;
+                        }
+                        for (block, sums) in blocks.iter().zip(sums.chunks_mut(sums_of)) {
+                            let sums = &mut sums[..rows.len() * block.width * lanes];
+                            finish(block, if *by_dots { dots::fold(sums) } else { sums });
                         }
                     }
-                    for (block, sums) in blocks.iter().zip(sums.chunks_mut(sums_of)) {
-                        let sums = &mut sums[..rows.len() * block.width * lanes];
-                        finish(block, if by_dots { dots::fold(sums) } else { sums });
-                    }
-                }
+                });
             });
         });
-    });
+    }
+
+    /// What the pixels of a chunk, whose images the slab holds, have to the sums of some blocks.
+    fn add_chunk<'b>(
+        &self,
+        chunk: Chunk,
+        blocks: &[Block],
+        slab: &[f32],
+        v: &mut [f32],
+        write: Write,
+        sums: impl Iterator<Item = &'b mut [f32]>,
+    ) {
+        let FilterSums { g, level, plan, rows, .. } = self;
+        let Chunk { group, n, images, r, pixels } = chunk;
+        let (image, plane) = (g.c * g.h * g.w, g.oh * g.ow);
+        let (x, dy) = (&self.x[n * image..], &self.dy[n * g.o * plane..]);
+        let whole = plan.rows == g.oh && g.how.groups == 1;
+        let whole = if whole { images } else { 0 };
+        let steps = Steps { table: &self.table[..images * pixels], repeats: 1, advance: 0 };
+        let many_runs = images * pixels / RUN;
+        let asked = |block: &Block| match self.by_dots {
+            true => dots::portions(rows.len(), many_runs, block.used),
+            false => portions(rows.len(), steps),
+        };
+        let many = blocks.iter().map(asked).sum();
+        let soon = [(x, image), (dy, g.o * plane)].map(|(x, len)| following(x, whole * len));
+        let mut ahead = Ahead::new(soon, many);
+        for (block, sums) in blocks.iter().zip(sums) {
+            let first = group * g.group_o() + block.first;
+            let dy = &dy[first * plane + r * g.ow..];
+            if self.by_dots {
+                let [runs] = &self.runs[usize::from(pixels < plan.rows * g.ow)][..] else {
+                    unreachable!("forward sees all taps everywhere")
+                };
+                let sums = sums[..rows.len() * block.width * RUN].as_chunks_mut().0;
+                let (runs, width) = (&runs[..many_runs], block.width);
+                dot_product(
+                    *level,
+                    slab,
+                    &self.tap_rows,
+                    runs,
+                    dy,
+                    plane,
+                    block.used,
+                    write,
+                    sums,
+                    width,
+                    &mut ahead,
+                );
+                continue;
+            }
+            let sums = &mut sums[..rows.len() * block.width];
+            let v = &mut v[..images * pixels * block.width];
+            for (image, v) in v.chunks_exact_mut(pixels * block.width).enumerate() {
+                block.interleave(*level, &dy[image * g.o * plane..], plane, v);
+            }
+            let v = block.packed(v);
+            block.product(*level, slab, &self.tap_rows, steps, v, write, sums, &mut ahead);
+        }
+    }
+}
+
+/// Rows from `r` on, `pixels` in each, of some images of a group.
+struct Chunk {
+    group: usize,
+    n: usize,
+    images: usize,
+    r: usize,
+    pixels: usize,
 }
 
 /// What follows the first `now` elements, as many again.
